@@ -1,0 +1,3 @@
+"""Equihash: networks that map every instance of a class to the same binary fingerprint."""
+
+__version__ = "1.0.0"

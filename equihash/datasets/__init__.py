@@ -1,0 +1,6 @@
+"""Procedural mosaic datasets."""
+
+from equihash.datasets.mnist_mosaic import MnistMosaic
+from equihash.datasets.procedural import ProceduralDatabase
+
+__all__ = ["MnistMosaic", "ProceduralDatabase"]

@@ -1,0 +1,32 @@
+"""Build the Cython extension in place: python setup.py build_ext --inplace"""
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+
+class BuildExt(build_ext):
+    """Compile with OpenMP where the compiler has it, else for one core."""
+
+    def build_extension(self, extension):
+        extension.extra_compile_args = ["-O3", "-fopenmp"]
+        extension.extra_link_args = ["-fopenmp"]
+        try:
+            super().build_extension(extension)
+        except Exception:
+            print("OpenMP is not available: building for one core")
+            extension.extra_compile_args = ["-O3"]
+            extension.extra_link_args = []
+            super().build_extension(extension)
+
+
+setup(
+    name="equihash",
+    ext_modules=cythonize(
+        [Extension("equihash.search._index", ["equihash/search/_index.pyx"], include_dirs=[numpy.get_include()])],
+        language_level=3,
+    ),
+    cmdclass={"build_ext": BuildExt},
+    packages=[],
+)
