@@ -1,5 +1,8 @@
 """The one place that decides where tensors live."""
 
+import os
+
+import psutil
 import torch
 
 from equihash.errors import UserError
@@ -26,3 +29,60 @@ def select_device(name="auto"):
         if (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"device {name!r} does not exist: there are {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+PRECISIONS = ("float32", "bfloat16", "auto")
+
+
+def add_precision_argument(parser):
+    """Add `--precision` to an argparse parser."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="what the network computes in; auto: bfloat16 where the hardware has it (default: float32)",
+    )
+
+
+def select_precision(name, device):
+    """Return the `torch.dtype` called `name`; auto is bfloat16 where the hardware computes in it natively."""
+    if name == "auto":
+        name = "bfloat16" if _has_bfloat16(device) else "float32"
+    return getattr(torch, name)
+
+
+def _has_bfloat16(device):
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+
+
+def _cpu_flags():
+    """Words that /proc/cpuinfo says of the first processor (empty where there is none)."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next((line.split() for line in file if line.startswith("flags")), [])
+    except OSError:
+        return []
+
+
+def autocast(device, precision):
+    """Context in which a network's forward pass computes in `precision`, a `torch.dtype`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)
+
+
+def available_memory(device):
+    """Bytes that can still be allocated on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def set_deterministic(deterministic):
+    """Allow only kernels that give the same result each time, or all."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # only warn: a kernel without a deterministic form should not end a long run
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and changes no result
+    torch.backends.cudnn.benchmark = not deterministic

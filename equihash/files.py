@@ -1,11 +1,13 @@
 """Files are written whole or not at all, and opened with errors that say what to do."""
 
+import hashlib
 import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from equihash.errors import UserError
 
@@ -64,3 +66,38 @@ def open_hdf5(path, hint="", mode="r"):
         return h5py.File(path, mode)
     except OSError as error:
         raise UserError(f"{path} cannot be opened as HDF5: {error}") from None
+
+
+def map_dataset(dataset):
+    """Return an HDF5 dataset as a read-only array that stays in the file (read whole only if it is chunked).
+
+    Far quicker than h5py where rows are taken one by one, and its pages are shared and can be dropped.
+    """
+    offset = dataset.id.get_offset()
+    if offset is None or not dataset.size:
+        return dataset[...]
+    dataset.file.flush()
+    return np.memmap(dataset.file.filename, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+
+
+def create_dataset(file, name, shape, dtype):
+    """Create a contiguous dataset whose place in the file is fixed at once, so that writing to it changes no
+    metadata (an interrupted write cannot damage the file) and `map_dataset` works."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_obj_track_times(False)
+    space = h5py.h5s.create_simple(tuple(shape))
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, properties)
+    return file[name]
+
+
+def sample_digest(*arrays, nb_blocks=64, block_size=1024):
+    """SHA-256 (first 16 hex digits) of the shapes, dtypes and evenly spaced blocks of rows of arrays or datasets."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
+        last = max(len(array) - block_size, 0)
+        for first in np.unique(np.linspace(0, last, nb_blocks).astype(np.int64)):
+            digest.update(np.ascontiguousarray(array[first : first + block_size]).tobytes())
+    return digest.hexdigest()[:16]

@@ -5,6 +5,8 @@ array of their positions in the bank. There are bank_size**(height*width) classe
 label as the digits of a number written base bank_size, most significant first.
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -91,19 +93,26 @@ class MosaicDataset:
         if seed is not None:
             self.noise_stream.manual_seed(seed)
 
+    @contextmanager
+    def reseeded(self, seed):
+        """Within it the streams start from `seed`; afterwards they go on where they were."""
+        state = self.state_dict()
+        self.reseed(seed)
+        try:
+            yield
+        finally:
+            self.load_state_dict(state)
+
     def state_dict(self):
         """State of both random streams, in types that `torch.load(weights_only=True)` accepts."""
-        name, keys, position, has_gauss, cached = self.label_stream.get_state()
-        return {
-            "labels": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
-            "noise": self.noise_stream.get_state(),
-        }
+        name, keys, *rest = self.label_stream.get_state()
+        return (name, torch.from_numpy(keys.astype(np.int64)), *rest), self.noise_stream.get_state()
 
     def load_state_dict(self, state):
         """Restore what `state_dict` returned; on another device type the noise stream is left as it is."""
-        name, keys, position, has_gauss, cached = state["labels"]
-        self.label_stream.set_state((name, np.asarray(keys).astype(np.uint32), position, has_gauss, cached))
-        noise = state["noise"].cpu()
+        (name, keys, *rest), noise = state
+        self.label_stream.set_state((name, np.asarray(keys).astype(np.uint32), *rest))
+        noise = noise.cpu()
         if noise.shape == self.noise_stream.get_state().shape:
             self.noise_stream.set_state(noise)
 

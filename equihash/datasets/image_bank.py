@@ -1,0 +1,132 @@
+"""Where the rows of a large HDF5 dataset live: on the GPU, in host memory, or in the file."""
+
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from equihash.errors import UserError, nearest
+from equihash.files import open_hdf5
+
+LOCATIONS = ("auto", "device", "host", "mapped")
+FREE_SHARE = 0.5  # of the free memory that a bank may take where the location is "auto"
+RELEASE_BYTES = 256 << 20  # read from a mapped file before its pages are handed back to the system
+
+
+class ImageBank:
+    """The rows of one HDF5 dataset, gathered onto a device.
+
+    Parameters
+    ----------
+    path, name : str
+        HDF5 file and dataset in it.
+    row_shape, dtype
+        What a row must be.
+    location : "auto", "device", "host" or "mapped"
+        On the device, in host memory, or in the file, of which only what is asked for is read. "auto" takes the first
+        of them where the bank fills at most half of the free memory.
+    device : torch.device or str
+        Where the gathered rows go.
+    hint : str
+        End of the error where the file is missing or holds something else.
+    """
+
+    def __init__(self, path, name, row_shape, dtype, location="auto", device="cpu", hint=""):
+        if location not in LOCATIONS:
+            raise UserError(f"unknown bank location {location!r}{nearest(location, LOCATIONS)}")
+        self.device = torch.device(device)
+        self.row_shape = tuple(row_shape)
+        file = open_hdf5(path, hint)
+        dataset = file.get(name)
+        if getattr(dataset, "shape", (0,))[1:] != self.row_shape or dataset.dtype != dtype or not len(dataset):
+            file.close()
+            raise UserError(f"{path} does not hold `{name}`, {np.dtype(dtype)} (N, {str(self.row_shape)[1:]}{hint}")
+        self.shape = dataset.shape
+        self.location = self._choose(dataset.size * dataset.dtype.itemsize) if location == "auto" else location
+        if self.location == "mapped":
+            self.rows = _MappedRows(path, dataset) if dataset.id.get_offset() is not None else _ReadRows(dataset)
+        else:
+            self.rows = _load(dataset, self.device if self.location == "device" else torch.device("cpu"))
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, indices):
+        """Gather rows: integer array or tensor (n,) to a tensor (n, *row_shape) on the device.
+
+        A bank that is not on the device needs the indices on the host: there an array spares a synchronisation.
+        """
+        indices = torch.as_tensor(indices, dtype=torch.int64)
+        if self.location == "device":
+            return self.rows.index_select(0, indices.to(self.rows.device))
+        indices = indices.cpu()
+        pinned = self.device.type == "cuda"  # else the copy to the GPU would wait for it
+        if self.location == "host":
+            rows = torch.empty(len(indices), *self.row_shape, dtype=self.rows.dtype, pin_memory=pinned)
+            torch.index_select(self.rows, 0, indices, out=rows)
+        else:
+            rows = torch.from_numpy(self.rows.take(indices.numpy()))
+            rows = rows.pin_memory() if pinned else rows
+        return rows.to(self.device, non_blocking=True)
+
+    def _choose(self, nb_bytes):
+        if self.device.type == "cuda" and nb_bytes <= FREE_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            return "device"
+        return "host" if nb_bytes <= FREE_SHARE * free_host_memory() else "mapped"
+
+
+class _MappedRows:
+    """Rows of a contiguous dataset, through a memory map that does not stay resident."""
+
+    def __init__(self, path, dataset):
+        with open(path, "rb") as file:
+            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        rows = np.frombuffer(self.map, dataset.dtype, dataset.size, dataset.id.get_offset())
+        self.rows = rows.reshape(dataset.shape)
+        dataset.file.close()
+        self.nb_bytes = 0
+
+    def take(self, indices):
+        rows = self.rows[indices]
+        self.nb_bytes += rows.nbytes
+        if self.nb_bytes > RELEASE_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+            # Pages of the map count as this process's memory; the system's file cache keeps them.
+            self.map.madvise(mmap.MADV_DONTNEED)
+            self.nb_bytes = 0
+        return rows
+
+
+class _ReadRows:
+    """Rows of a chunked or compressed dataset, which cannot be mapped."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def take(self, indices):
+        found, inverse = np.unique(indices, return_inverse=True)
+        return self.dataset[found][inverse]
+
+
+def _load(dataset, device, block=4096):
+    """Return the whole dataset as a tensor on `device`, and close its file; the host never holds it twice."""
+    rows = torch.empty(dataset.shape, dtype=getattr(torch, str(dataset.dtype)), device=device)
+    for first in range(0, len(dataset), block):
+        rows[first : first + block].copy_(torch.from_numpy(dataset[first : first + block]))
+    dataset.file.close()
+    return rows
+
+
+def free_host_memory():
+    """Return the bytes that this process may still take: the system's, or its control group's where that is less."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        group = Path("/sys/fs/cgroup")
+        return min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        return free

@@ -1,0 +1,166 @@
+"""Noisy mosaics of two photographs."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import grid_sample
+
+from equihash.datasets.color import shift_hue_and_lightness
+from equihash.datasets.image_bank import ImageBank
+from equihash.datasets.mosaic import MosaicDataset
+from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
+from equihash.errors import UserError
+
+SIDE = 180  # of a bank image, in pixels
+OVERLAP = 90
+HEIGHT, WIDTH = SIDE, 2 * SIDE - OVERLAP
+# Of each resolution of the noise: the lattice period in pixels, and what a value is divided by to give a displacement
+# in units of grid_sample (2 is the width of the mosaic).
+RESOLUTIONS = {"resolution1": (90, 320), "resolution2": (45, 640)}
+MAXIMUM_DISPLACEMENT = sum(FULL_SCALE / divisor for _, divisor in RESOLUTIONS.values())
+# Instances made at once. On the CPU the planes of a few fit in the cache, and more would be slower; on a GPU it bounds
+# the memory, about 6 MB each.
+SUB_BATCH = {"cpu": 4, "cuda": 128}
+
+
+class NoisyOpenImagesMosaic(MosaicDataset):
+    """Two images that overlap, with noise of hue, lightness and place: uint8 (3, 180, 270).
+
+    The noise of n instances is drawn in this order: hue (n), lightness (n), coarse displacement maps (2n), fine ones
+    (2n); maps 2i and 2i+1 move instance i along x and along y.
+
+    Parameters
+    ----------
+    open_images_path : str
+        Folder of {train,valid,test}.hdf5, or one such file: `images`, uint8 (N, 180, 180, 3). See
+        `prepare_data.py openimages`.
+    perlin_noise_path : str or None
+        HDF5 file of ready displacement maps, `resolution1` and `resolution2`, int8 (M, 180, 270): see
+        `prepare_data.py perlin`. None: each map is made afresh on the device.
+    size, which, device, seed
+        See `MosaicDataset`.
+    HWC : bool
+        Make instances (180, 270, 3).
+    bank_location : "auto", "device", "host" or "mapped"
+        Where the images, and the ready maps, are kept: see `ImageBank`.
+    """
+
+    def __init__(
+        self,
+        open_images_path,
+        perlin_noise_path,
+        size=None,
+        which="train",
+        device="cpu",
+        HWC=False,
+        seed=None,
+        bank_location="auto",
+    ):
+        path = Path(open_images_path)
+        if path.suffix not in (".hdf5", ".h5"):
+            path = path / f"{which}.hdf5"
+        hint = f"; make it with: python prepare_data.py openimages --split {which} --source FOLDER"
+        self.bank = ImageBank(path, "images", (SIDE, SIDE, 3), np.uint8, bank_location, device, hint)
+        if len(self.bank) < 2:
+            raise UserError(f"{path} holds one image; a mosaic task needs two or more{hint}")
+        super().__init__(len(self.bank), (1, 2), size, which, device, seed)
+        self.HWC = HWC
+        if perlin_noise_path is None:
+            self.noises = [PerlinNoise(HEIGHT, WIDTH, period) for period, _ in RESOLUTIONS.values()]
+        else:
+            self.noises = [StoredNoise(perlin_noise_path, name, bank_location, device) for name in RESOLUTIONS]
+
+    def batch_from_labels(self, labels, nb_instances=None, torch_generator=None):
+        labels = np.asarray(labels)
+        if labels.shape[-2:] != self.mosaic_shape:
+            raise UserError(f"labels of {'x'.join(map(str, labels.shape[-2:]))} mosaics, but these are 1x2 mosaics")
+        if labels.size and labels.max() >= self.bank_size:
+            raise UserError(
+                f"a label asks for image {labels.max()}, but the {self.which} bank has {self.bank_size} images: "
+                f"make the labels with -b{self.bank_size}"
+            )
+        # Instance i is of the class labels[rows[i]]: the two images are put together once for all instances of it.
+        leading_shape, labels = labels.shape[:-2], labels.reshape(-1, 2).astype(np.int64)
+        rows = np.arange(len(labels)).reshape(leading_shape)
+        if nb_instances is not None:
+            rows = np.repeat(rows[:, None], nb_instances, axis=1)
+        instance_shape = (HEIGHT, WIDTH, 3) if self.HWC else (3, HEIGHT, WIDTH)
+        instances = torch.empty(rows.size, *instance_shape, dtype=torch.uint8, device=self.device)
+        draws = self._draw(rows.size, self.noise_stream if torch_generator is None else torch_generator)
+        channels_first = instances.permute(0, 3, 1, 2) if self.HWC else instances
+        step = SUB_BATCH[self.device.type]
+        for first in range(0, rows.size, step):
+            some = slice(first, first + step)
+            distinct, inverse = np.unique(rows.ravel()[some], return_inverse=True)
+            planes = put_together(self.bank[labels[distinct].ravel()])
+            if len(distinct) < len(inverse):
+                planes = planes[:, torch.as_tensor(inverse, device=self.device)]
+            # Values are in [0, 255] but for rounding: truncation needs no clipping.
+            channels_first[some] = self._add_noise(planes, *(draw[some] for draw in draws))
+        return instances.view(*rows.shape, *instance_shape)
+
+    def _draw(self, n, generator):
+        """Draw the noise of a whole batch, so that it does not depend on the sub-batches: four tensors (n, ...)."""
+        hue = torch.rand(n, generator=generator, device=self.device) / 8 - 1 / 16
+        lightness = torch.rand(n, generator=generator, device=self.device) * 0.4 - 0.2
+        maps = [noise.draw(2 * n, generator, self.device) for noise in self.noises]
+        return hue, lightness, *(draws.unflatten(0, (n, 2)) for draws in maps)
+
+    def _add_noise(self, planes, hue, lightness, *map_draws):
+        """Change colour and place of `planes`, float (3, n, 180, 270): float (n, 3, 180, 270)."""
+        planes = shift_hue_and_lightness(planes, hue, lightness)
+        displacement = 0
+        for noise, draws, (_, divisor) in zip(self.noises, map_draws, RESOLUTIONS.values(), strict=True):
+            displacement = noise.maps(draws.flatten(0, 1)).div_(divisor).add_(displacement)
+        x, x_damping = _axis(WIDTH, self.device)
+        y, y_damping = _axis(HEIGHT, self.device)
+        grid = displacement.view(len(hue), 2, HEIGHT, WIDTH)
+        grid[:, 0].mul_(x_damping).add_(x)
+        grid[:, 1].mul_(y_damping[:, None]).add_(y[:, None])
+        images = planes.transpose(0, 1)
+        return grid_sample(images, grid.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
+
+
+class StoredNoise:
+    """Ready maps of one resolution, with the interface of `PerlinNoise`: a draw is the number of a map."""
+
+    def __init__(self, path, name, bank_location, device):
+        hint = "; make it with: python prepare_data.py perlin"
+        self.bank = ImageBank(path, name, (HEIGHT, WIDTH), np.int8, bank_location, device, hint)
+
+    def draw(self, nb_maps, generator=None, device="cpu"):
+        return torch.randint(0, len(self.bank), (nb_maps,), generator=generator, device=device)
+
+    def maps(self, draws):
+        return self.bank[draws].float()
+
+
+def put_together(images):
+    """Blend pairs of images over their overlap, from 99% of the left one to 99% of the right one.
+
+    Parameters
+    ----------
+    images : uint8 tensor (2n, 180, 180, 3)
+        Left, right, left, right, ...
+
+    Returns
+    -------
+    float32 tensor (3, n, 180, 270) of whole values in [0, 255]
+    """
+    left, right = images.permute(3, 0, 1, 2).unflatten(1, (-1, 2)).unbind(2)
+    planes = torch.empty(*left.shape[:-1], WIDTH, device=images.device)
+    planes[..., :SIDE] = left
+    planes[..., SIDE:] = right[..., OVERLAP:]
+    logit = math.log(0.99 / 0.01)
+    weight = torch.linspace(-logit, logit, OVERLAP, device=images.device).sigmoid()
+    middle = planes[..., SIDE - OVERLAP : SIDE]
+    middle.mul_(weight.flip(0)).add_(right[..., :OVERLAP] * weight).floor_()
+    return planes
+
+
+def _axis(size, device):
+    """Return the grid of one axis, linspace(-1, 1), and the damping that keeps a displacement inside of it."""
+    grid = torch.linspace(-1, 1, size, device=device)
+    return grid, ((1 - grid.abs()) / MAXIMUM_DISPLACEMENT).clamp_(0, 1)

@@ -1,0 +1,1 @@
+"""How good a network is: while it trains, and on an indexed database."""

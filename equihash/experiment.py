@@ -1,0 +1,133 @@
+"""An experiment: one row of one model of one task, with its configuration and its files.
+
+    data/experiments/TASK/MODEL/NAME/current/state.pth
+                                             {which}_{database}/database_fingerprints.hdf5 ...
+    data/experiments/TASK/MODEL/NAME/checkpointSTEP/...
+    data/labels/TASK/DATABASE.hdf5
+"""
+
+from pathlib import Path
+
+from equihash.config import load_config, read_variants
+from equihash.errors import UserError
+
+DATA = Path("data")
+
+
+class Experiment:
+    """Where everything of one experiment lies.
+
+    Parameters
+    ----------
+    task, model, variant, variant_id, overrides
+        See `equihash.config.load_config`.
+    checkpoint : int or None
+        Step of a checkpoint; None: the current state.
+
+    Attributes
+    ----------
+    config : dict
+    folder : Path
+        Holds state.pth.
+    """
+
+    def __init__(self, task, model, variant=None, variant_id=None, overrides=(), checkpoint=None):
+        self.task, self.model, self.variant, self.variant_id = task, model, variant, variant_id
+        self.config = load_config(task, model, variant, variant_id, overrides)
+        self.home = DATA / "experiments" / task / model / self.config["name"]
+        self.folder = self.at(checkpoint)
+        self.checkpoint = checkpoint
+
+    def at(self, checkpoint):
+        """Folder of the state after step `checkpoint`; None: of the current one."""
+        return self.home / ("current" if checkpoint is None else f"checkpoint{checkpoint}")
+
+    @property
+    def state_path(self):
+        return self.folder / "state.pth"
+
+    def command(self, script, *words):
+        """The command line that runs `script` on this experiment, for messages."""
+        parts = ["python", script, self.task, *words, self.model]
+        if self.variant is not None:
+            parts += ["-v", self.variant, "-i", str(self.variant_id)]
+        if self.checkpoint is not None:
+            parts += ["-l", str(self.checkpoint)]
+        return " ".join(parts)
+
+    def __str__(self):
+        return f"{self.task} {self.model} {self.config['name']}"
+
+
+class DatabaseFiles:
+    """The files of one database encoded by one experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    database : str
+        Name of the labels, data/labels/TASK/NAME.hdf5.
+    which : "train", "valid" or "test"
+    """
+
+    def __init__(self, experiment, database, which="test"):
+        self.experiment, self.database, self.which = experiment, database, which
+        self.folder = experiment.folder / f"{which}_{database}"
+        self.labels = labels_path(experiment.task, database)
+        self.fingerprints = self.folder / "database_fingerprints.hdf5"
+        self.triplets = self.folder / "hinge_triplets_fingerprints.hdf5"
+        self.index = self.folder / "inverted_index.bin"
+        self.results = self.folder / "results.json"
+
+    def shard(self, job_id, nb_jobs):
+        """Fingerprints of one job's share of the database."""
+        return self.folder / f"database_fingerprints_{job_id}_{nb_jobs}.hdf5"
+
+    def queries(self, sign, content):
+        """`sign` "positive" or "negative", `content` "fingerprints" or "logits"."""
+        return self.folder / f"{sign}_queries_{content}.hdf5"
+
+    def command(self, script):
+        """The command line that runs `script` on this database, for messages."""
+        which = "" if self.which == "test" else f" -w {self.which}"
+        return self.experiment.command(script, self.database) + which
+
+
+def labels_path(task, name):
+    return DATA / "labels" / task / f"{name}.hdf5"
+
+
+def add_experiment_arguments(parser, database=True, all_rows=False):
+    """Add the arguments that choose an experiment (and a database encoded by it) to an argparse parser."""
+    parser.add_argument("task", help="a folder of configs/, e.g. FastMnistMosaic")
+    if database:
+        parser.add_argument("database_name", help="labels made by generate_labels.py")
+    parser.add_argument("model", help="a folder of configs/TASK/, e.g. ShannonHamming")
+    parser.add_argument("-v", "--variant", metavar="NAME", help="variant table configs/TASK/MODEL/NAME.json")
+    row_help = "row of the variant table, from 0" + (", or all" if all_rows else "")
+    parser.add_argument("-i", "--variant_id", type=_row_or_all if all_rows else int, metavar="N", help=row_help)
+    if database:
+        parser.add_argument("-l", "--load_checkpoint", type=int, metavar="STEP", help="use this checkpoint")
+        parser.add_argument("-w", "--which", choices=("train", "valid", "test"), default="test", help="split of the bank")
+
+
+def experiments_from_arguments(args):
+    """Return the experiments that the arguments choose: one, or with `-i all` every row of the table."""
+    rows = [args.variant_id]
+    if args.variant_id == "all":
+        if args.variant is None:
+            raise UserError("-i all means every row of a variant table: name the table with -v/--variant")
+        rows = range(len(read_variants(args.task, args.model, args.variant)[1]))
+    return [
+        Experiment(args.task, args.model, args.variant, row, checkpoint=args.load_checkpoint) for row in rows
+    ]
+
+
+def database_files_from_arguments(args):
+    """Return the `DatabaseFiles` of the one experiment and database that the arguments choose."""
+    (experiment,) = experiments_from_arguments(args)
+    return DatabaseFiles(experiment, args.database_name, args.which)
+
+
+def _row_or_all(text):
+    return text if text == "all" else int(text)

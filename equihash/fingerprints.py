@@ -1,0 +1,313 @@
+"""Encoding: from labels to mosaics to logits to fingerprint files, merged from shards and indexed.
+
+A fingerprint file is HDF5 with `codes`, uint8 (N, k/8), bits packed most significant first, and `size`, how many
+of them are written. Its attribute `provenance` (JSON) says what made it; every stage checks that what it reads
+was made by the same weights and labels. Files in the published format carry no provenance and are not checked.
+"""
+
+import json
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import h5py
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import equihash
+from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
+from equihash.devices import autocast
+from equihash.errors import UserError
+from equihash.files import atomic, create_dataset, map_dataset, open_hdf5
+from equihash.labels import Labels
+from equihash.search import InvertedIndex
+from equihash.state import build_loader, build_network, load_state, load_weights, weights_digest
+
+TRIPLETS_SEED = 0xFAB
+MERGE_BLOCK = 10_000_000  # codes copied at once
+
+
+def encode_database(files, device, precision=torch.float32, flush_freq=100, job_id=0, nb_jobs=1):
+    """Encode a database, or one job's share of it; job 0 also encodes the queries and the triplets.
+
+    What is already encoded by the same weights is kept, so that an interrupted encoding goes on.
+
+    Parameters
+    ----------
+    files : DatabaseFiles
+    device : torch.device
+    precision : torch.dtype
+    flush_freq : int
+        Chunks of 500 between two writes to the file.
+    job_id, nb_jobs : int
+        Share of the database, from 0; the shares are runs of whole chunks.
+
+    Raises
+    ------
+    UserError
+        Something is missing or does not fit.
+    """
+    if not 0 <= job_id < nb_jobs:
+        raise UserError(f"--job_id must be 0 to {nb_jobs - 1} (--nb_jobs {nb_jobs}), not {job_id}")
+    if flush_freq < 1:
+        raise UserError(f"--flush_freq must be at least 1, not {flush_freq}")
+    experiment = files.experiment
+    state = load_state(experiment.state_path, experiment.command("train.py"))
+    labels = Labels(files.labels, experiment.task)
+    loader = build_loader(state["config"], files.which, device)
+    if labels.mosaic_shape != loader.mosaic_shape:
+        raise UserError(
+            f"{files.labels} is for mosaics of {labels.mosaic_shape}, {experiment.task} makes {loader.mosaic_shape}: "
+            "make labels with the right --mosaic_shape"
+        )
+    if labels.bank_size > loader.bank_size:
+        raise UserError(
+            f"{files.labels} is for a bank of {labels.bank_size} images, the {files.which} split has "
+            f"{loader.bank_size}: make labels with a smaller --bank_size"
+        )
+    network = build_network(state["config"], device)
+    load_weights(network, state["net"], experiment.state_path)
+    network.eval()
+    provenance = {
+        "version": equihash.__version__,
+        "task": experiment.task,
+        "model": experiment.model,
+        "name": experiment.config["name"],
+        "step": state["trainer"]["step"],
+        "weights": weights_digest(state["net"]),
+        "labels": labels.digest,
+        "which": files.which,
+        "device": device.type,
+        "precision": str(precision).removeprefix("torch."),
+        "config": state["config"],
+    }
+
+    def encode(path, what, shape, items, seed, first=0, logits_path=None, **more):
+        encoder = Encoder(network, loader, precision, {**provenance, **more})
+        database = ProceduralDatabase(items, loader, seed)
+        encoder.encode(path, what, shape, database, first, flush_freq, logits_path)
+
+    k = network.k
+    first, last = job_range(len(labels.database), job_id, nb_jobs)
+    share = {} if nb_jobs == 1 else {"job_id": job_id, "nb_jobs": nb_jobs}
+    path = files.fingerprints if nb_jobs == 1 else files.shard(job_id, nb_jobs)
+    encode(path, "database", (last - first, k // 8), labels.database, ENCODING_SEED, first, **share)
+    if job_id == 0:
+        for sign in ("positive", "negative"):
+            items = getattr(labels, f"{sign}_queries")
+            paths = [files.queries(sign, content) for content in ("fingerprints", "logits")]
+            encode(paths[0], f"{sign} queries", (len(items), k // 8), items, ENCODING_SEED, logits_path=paths[1])
+        items = Triplets(labels.negative_pairs)
+        encode(files.triplets, "triplets", (len(items) // 3, 3, k // 8), items, TRIPLETS_SEED)
+
+
+def job_range(size, job_id, nb_jobs):
+    """First and last+1 item of a job's share: runs of whole chunks, as even as can be."""
+    nb_chunks = math.ceil(size / CHUNK_SIZE)
+    first, last = (nb_chunks * job // nb_jobs * CHUNK_SIZE for job in (job_id, job_id + 1))
+    return min(first, size), min(last, size)
+
+
+class Triplets:
+    """Labels (3T, h, w) of anchor, positive and negative in turn, read from the negative pairs (T, 2, h, w)."""
+
+    def __init__(self, negative_pairs):
+        self.negative_pairs = negative_pairs
+
+    def __len__(self):
+        return 3 * len(self.negative_pairs)
+
+    def __getitem__(self, rows):
+        items = np.arange(*rows.indices(len(self)))
+        return self.negative_pairs[items // 3, (items % 3) // 2]
+
+
+class Encoder:
+    """Writes the fingerprints of procedural databases to files, making the next chunk while one is encoded."""
+
+    def __init__(self, network, loader, precision, provenance):
+        self.network, self.loader, self.precision = network, loader, precision
+        self.provenance = json.dumps(provenance, sort_keys=True)
+
+    def encode(self, path, what, shape, database, first, flush_freq, logits_path=None):
+        """Encode items `first`, `first` + 1, ... of `database` into `path`, as codes of `shape`."""
+        files = [RowFile(path, "codes", shape, np.uint8, self.provenance)]
+        if logits_path is not None:
+            files.append(RowFile(logits_path, "logits", (shape[0], 8 * shape[-1]), np.float32, self.provenance))
+        nb_items = math.prod(shape[:-1])
+        done = min(file.nb_items_written() for file in files)
+        if done < nb_items:
+            done -= done % CHUNK_SIZE
+        chunks = range((first + done) // CHUNK_SIZE, math.ceil((first + nb_items) / CHUNK_SIZE))
+        waiting = []  # (packed codes, logits) of each chunk not yet written
+        with (
+            torch.inference_mode(),
+            ThreadPoolExecutor(1) as pool,
+            tqdm(total=nb_items, initial=done, desc=what, unit="mosaic", unit_scale=True, leave=False) as bar,
+        ):
+            following = pool.submit(database.chunk, chunks[0]) if chunks else None
+            for number in chunks:
+                instances = following.result()
+                following = pool.submit(database.chunk, number + 1) if number + 1 in chunks else None
+                with autocast(self.loader.device, self.precision):
+                    logits = self.network(instances).float().cpu().numpy()
+                waiting.append((np.packbits(logits > 0, axis=-1), logits))
+                bar.update(len(logits))
+                if len(waiting) == flush_freq or following is None:
+                    for file, values in zip(files, zip(*waiting)):
+                        file.write(done, np.concatenate(values))
+                    done += sum(len(codes) for codes, _ in waiting)
+                    waiting = []
+
+
+class RowFile:
+    """A fingerprint or logits file that is being written: rows of items, then the committed number of rows.
+
+    The file gets its full structure at once and then only raw bytes in their places, so that a crash at any
+    moment leaves a file that says how far it came.
+    """
+
+    def __init__(self, path, name, shape, dtype, provenance):
+        self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
+        self.items_per_row = math.prod(shape[1:-1])
+        if not self._reopen(name, provenance):
+            with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+                create_dataset(file, name, shape, dtype)
+                create_dataset(file, "size", (1,), np.uint64)[0] = 0
+                file.attrs["provenance"] = provenance
+            self._reopen(name, provenance)
+
+    def nb_items_written(self):
+        return self.nb_rows_written * self.items_per_row
+
+    def write(self, first, values):
+        """Write the items `first`, `first` + 1, ...: array (items, values)."""
+        with open(self.path, "r+b") as file:
+            file.seek(self.offset + first * self.shape[-1] * self.dtype.itemsize)
+            file.write(np.ascontiguousarray(values, self.dtype).tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            file.seek(self.size_offset)
+            file.write(np.uint64((first + len(values)) // self.items_per_row).tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _reopen(self, name, provenance):
+        """Take up the file that is there, if the same work began it."""
+        if not self.path.is_file():
+            return False
+        try:
+            with h5py.File(self.path) as file:
+                if file.attrs.get("provenance") != provenance or file[name].shape != self.shape:
+                    print(f"{self.path} is of other weights or labels: encoding anew")
+                    return False
+                self.nb_rows_written = int(file["size"][0])
+                self.offset, self.size_offset = file[name].id.get_offset() or 0, file["size"].id.get_offset()
+                return True
+        except (OSError, KeyError):
+            print(f"{self.path} is damaged: encoding anew")
+            return False
+
+
+class Fingerprints:
+    """A complete fingerprint (or logits) file that is open for reading.
+
+    Parameters
+    ----------
+    path : Path
+    command : str
+        What makes the file, for messages.
+    expected : dict
+        Entries that its provenance must have, e.g. weights and labels.
+
+    Attributes
+    ----------
+    values : array (N, ...), mapped
+    provenance : dict
+        Empty for files in the published format.
+
+    Raises
+    ------
+    UserError
+        The file is missing, unfinished, damaged or made by something else.
+    """
+
+    def __init__(self, path, command, expected, name="codes"):
+        with open_hdf5(path, f": run {command}") as file:
+            if name not in file or "size" not in file or file["size"].shape != (1,):
+                raise UserError(f"{path} is not a fingerprint file (no {name} or size): run {command}")
+            if int(file["size"][0]) != len(file[name]):
+                raise UserError(f"{path} is unfinished ({file['size'][0]} of {len(file[name])} rows): run {command}")
+            self.provenance = json.loads(file.attrs.get("provenance", "{}"))
+            for key, value in expected.items():
+                made_by = self.provenance.get(key, value)
+                if made_by != value:
+                    raise UserError(f"{path} was made by {key} {made_by}, now it is {value}: run {command}")
+            self.values = map_dataset(file[name])
+
+
+def expected_provenance(files):
+    """What the fingerprints of the present weights and labels say of themselves."""
+    experiment = files.experiment
+    state = load_state(experiment.state_path, experiment.command("train.py"))
+    return {
+        "weights": weights_digest(state["net"]),
+        "labels": Labels(files.labels, experiment.task).digest,
+        "which": files.which,
+    }
+
+
+def merge_shards(files, nb_jobs, force=False):
+    """Join the shards of `nb_jobs` jobs into one fingerprint file, atomically; the shards stay.
+
+    Raises
+    ------
+    UserError
+        A shard is missing, unfinished, or made by other weights, labels or precision than the first.
+    """
+    if nb_jobs < 1:
+        raise UserError(f"--nb_jobs must be at least 1, not {nb_jobs}")
+    expected = expected_provenance(files)
+    shards = []
+    for job_id in range(nb_jobs):
+        command = f"{files.command('encode.py')} --job_id {job_id} --nb_jobs {nb_jobs}"
+        shards.append(Fingerprints(files.shard(job_id, nb_jobs), command, expected))
+        for key in ("device", "precision", "config"):
+            expected.setdefault(key, shards[0].provenance.get(key))
+    provenance = {key: v for key, v in shards[0].provenance.items() if key not in ("job_id", "nb_jobs")}
+    text = json.dumps(provenance, sort_keys=True)
+    nb_items = sum(len(shard.values) for shard in shards)
+    if files.fingerprints.is_file() and not force:
+        with open_hdf5(files.fingerprints) as file:
+            if file.attrs.get("provenance") == text and int(file["size"][0]) == nb_items:
+                print(f"{files.fingerprints} is merged already (--force merges again)")
+                return
+    with atomic(files.fingerprints) as temporary, h5py.File(temporary, "w") as file:
+        codes = create_dataset(file, "codes", (nb_items, shards[0].values.shape[1]), np.uint8)
+        size = create_dataset(file, "size", (1,), np.uint64)
+        file.attrs["provenance"] = text
+        first = 0
+        for shard in tqdm(shards, desc="merging", unit="shard", leave=False):
+            for start in range(0, len(shard.values), MERGE_BLOCK):
+                block = shard.values[start : start + MERGE_BLOCK]
+                codes[first : first + len(block)] = block
+                first += len(block)
+        size[0] = nb_items
+    print(f"{nb_items:,} fingerprints of {nb_jobs} shards merged into {files.fingerprints}")
+
+
+def build_index(files, force=False, memory_limit=8 * 2**30):
+    """Build the inverted index of a database's fingerprints, unless there is one of these very fingerprints."""
+    command = files.command("encode.py")
+    fingerprints = Fingerprints(files.fingerprints, command, expected_provenance(files))
+    metadata = {"codes": fingerprints.provenance, "size": len(fingerprints.values)}
+    if files.index.is_file() and not force:
+        try:
+            if InvertedIndex.load(files.index).metadata == metadata:
+                print(f"{files.index} is built already (--force builds again)")
+                return
+        except UserError as error:
+            print(f"{error}: building anew")
+    InvertedIndex.build_from_file(files.fingerprints, files.index, memory_limit, metadata=metadata)
+    print(f"{len(fingerprints.values):,} fingerprints indexed in {files.index}")

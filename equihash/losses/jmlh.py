@@ -1,0 +1,67 @@
+"""JMLH: Shen et al., "Embarrassingly Simple Binary Representation Learning", ICCV Workshops 2019."""
+
+import math
+
+import torch
+from torch.nn.functional import cross_entropy, logsigmoid
+
+
+def straight_through_bits(logits, noise, binarization="heaviside"):
+    """Binarize with probability sigma(z), and pass the gradient as if the bits were their probabilities.
+
+    Parameters
+    ----------
+    logits : float tensor (n, k)
+    noise : float tensor broadcast to (n, k), or float
+        A bit is 1 where sigma(z) > noise: U(0, 1) draws sample the bits, 0.5 rounds them.
+    binarization : "heaviside" or "sign"
+        Bits 0/1, or -1/+1.
+
+    Returns
+    -------
+    float tensor (n, k)
+    """
+    probabilities = logits.sigmoid()
+    bits = (probabilities > noise).to(logits.dtype)
+    bits = probabilities + (bits - probabilities).detach()
+    if binarization == "heaviside":
+        return bits
+    if binarization == "sign":
+        return 2 * bits - 1
+    raise ValueError(f'binarization is "heaviside" or "sign", not {binarization!r}')
+
+
+def bernoulli_kld(logits):
+    """KL(Bernoulli(sigma(z)) || Bernoulli(1/2)), in nats, summed over bits (last axis), averaged over instances."""
+    ones = logits.sigmoid() * logsigmoid(logits)
+    zeros = (-logits).sigmoid() * logsigmoid(-logits)
+    return (ones + zeros + math.log(2)).sum(dim=-1).mean()
+
+
+def jmlh_loss(logits, labels, classifier, kld_coeff, deterministic=False, binarization="heaviside", generator=None):
+    """Cross-entropy of a linear classifier of the sampled bits, and the bits' divergence from fair coins.
+
+    Parameters
+    ----------
+    logits : float tensor (n, k)
+    labels : int64 tensor (n,)
+        Class numbers.
+    classifier : torch.nn.Linear
+        From k bits to class scores; trained along with the network.
+    kld_coeff : float
+        Weight of `bernoulli_kld`.
+    deterministic : bool
+        Round the bits instead of sampling them.
+    binarization : "heaviside" or "sign"
+    generator : torch.Generator or None
+        Source of the sampled bits, on the logits' device.
+
+    Returns
+    -------
+    scalar tensor, in nats
+    """
+    noise = 0.5
+    if not deterministic:
+        noise = torch.rand(logits.shape, dtype=logits.dtype, device=logits.device, generator=generator)
+    bits = straight_through_bits(logits, noise, binarization)
+    return cross_entropy(classifier(bits), labels) + kld_coeff * bernoulli_kld(logits)

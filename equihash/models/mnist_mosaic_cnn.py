@@ -1,0 +1,41 @@
+"""The small convolutional network of the FastMnistMosaic task."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class MnistMosaicCNN(nn.Module):
+    """Three convolutions and two linear layers: (..., 56, 56) float32 to logits (..., k).
+
+    Each convolution is followed by max-pooling and a ReLU (which commute; pooling first is less work), and
+    batch norm stands before the next convolution. The parameters have the names of the published checkpoints.
+
+    Parameters
+    ----------
+    k : int
+        Bits of the fingerprint.
+    batch_norm : bool
+    """
+
+    def __init__(self, k=64, batch_norm=True):
+        super().__init__()
+        self.k = k
+        norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if batch_norm else (nn.Identity, nn.Identity)
+        self.conv1 = nn.Conv2d(1, 24, 5)
+        self.conv2 = nn.Conv2d(24, 32, 3)
+        self.conv3 = nn.Conv2d(32, 48, 3, padding=1)
+        self.conv2_bn = norm2d(24)
+        self.conv3_bn = norm2d(32)
+        self.fc1 = nn.Linear(48 * 6 * 6, 512)
+        self.fc2 = nn.Linear(512, k)
+        self.bn = norm1d(k)
+        self.to(memory_format=torch.channels_last)  # two to three times faster on the CPU
+
+    def forward(self, instances):
+        x = instances.reshape(-1, 1, 56, 56).contiguous(memory_format=torch.channels_last)
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (n, 24, 26, 26)
+        x = F.relu(F.max_pool2d(self.conv2(self.conv2_bn(x)), 2))  # (n, 32, 12, 12)
+        x = F.relu(F.max_pool2d(self.conv3(self.conv3_bn(x)), 2))  # (n, 48, 6, 6)
+        x = self.bn(self.fc2(F.relu(self.fc1(x.flatten(1)))))
+        return x.reshape(*instances.shape[:-2], -1)

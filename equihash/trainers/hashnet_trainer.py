@@ -1,0 +1,33 @@
+"""HashNet: similar pairs get like codes, dissimilar ones unlike, the sign approached by a steepening tanh."""
+
+from equihash.losses import beta_schedule, hashnet_loss
+from equihash.trainers.trainer import Trainer
+
+
+class HashNetTrainer(Trainer):
+    """Minimise the HashNet loss of pairs, half of them of one class. Source: Cao et al., ICCV 2017.
+
+    Parameters
+    ----------
+    alpha : float
+        Scale of the dot product of two codes.
+    beta_scheduler_kwargs : dict
+        init, gamma, power and step_size of the slope of tanh: see `equihash.losses.beta_schedule`.
+    kwargs
+        See `Trainer`.
+    """
+
+    def __init__(self, network, loader, alpha=0.15, beta_scheduler_kwargs=None, **kwargs):
+        super().__init__(network, loader, **kwargs)
+        self.alpha = alpha
+        self.beta_scheduler_kwargs = {
+            "init": 1.0, "gamma": 0.0005, "power": 0.5, "step_size": 200, **(beta_scheduler_kwargs or {})
+        }  # fmt: skip
+
+    def batch(self):
+        return self.loader.mixed_pairs_batch()
+
+    def loss(self, logits, target):
+        beta = beta_schedule(self.step, **self.beta_scheduler_kwargs)
+        self.record(beta=beta)
+        return hashnet_loss(logits, target, self.alpha, beta)

@@ -1,0 +1,50 @@
+"""JMLH: a linear classifier on stochastic codes, regularised by their divergence from fair coins."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from equihash.datasets.mosaic import class_numbers_to_labels
+from equihash.losses import jmlh_loss
+from equihash.trainers.trainer import Trainer
+
+CLASSES_SEED = 0xCAFE
+
+
+class JMLHTrainer(Trainer):
+    """Minimise the JMLH loss on a fixed set of classes. Source: Shen et al., ICCVW 2019.
+
+    Parameters
+    ----------
+    nb_classes : int
+        Classes to tell apart, drawn once from all classes of the dataset.
+    loss_kwargs : dict
+        kld_coeff, bias (of the classifier), deterministic and binarization: see `equihash.losses.jmlh_loss`.
+    kwargs
+        See `Trainer`.
+    """
+
+    def __init__(self, network, loader, nb_classes=10_000, loss_kwargs=None, **kwargs):
+        options = {"kld_coeff": 0.1, "bias": True, "deterministic": False, "binarization": "heaviside"}
+        self.loss_kwargs = {**options, **(loss_kwargs or {})}
+        classifier = nn.Linear(network.k, nb_classes, bias=self.loss_kwargs.pop("bias"))
+        super().__init__(network, loader, modules={"classifier": classifier}, **kwargs)
+        self.classifier = classifier
+        self.labels = self._draw_classes(nb_classes)
+
+    def batch(self):
+        classes = self.loader.label_stream.randint(0, len(self.labels), self.loader.size)
+        return self.loader.batch_from_labels(self.labels[classes]), torch.from_numpy(classes).to(self.loader.device)
+
+    def loss(self, logits, target):
+        return jmlh_loss(logits, target, self.classifier, generator=self.loader.noise_stream, **self.loss_kwargs)
+
+    def _draw_classes(self, nb_classes):
+        """Draw distinct classes: int64 (nb_classes, height, width)."""
+        stream = np.random.RandomState(CLASSES_SEED)
+        numbers = np.empty(0, dtype=np.uint64)
+        while len(numbers) < nb_classes:
+            drawn = stream.randint(0, self.loader.nb_classes, nb_classes - len(numbers), dtype=np.uint64)
+            numbers = np.unique(np.concatenate([numbers, drawn]))
+        labels = class_numbers_to_labels(numbers, self.loader.bank_size, self.loader.mosaic_shape)
+        return labels.astype(np.int64)

@@ -1,0 +1,75 @@
+"""Shannon-Hamming: all bits of a class agree, and the bits of all classes are as random as can be."""
+
+import torch
+
+from equihash.losses import ShannonGradient, hamming_loss, huber_loss, training_tuples
+from equihash.trainers.trainer import Trainer
+
+
+class ShannonHammingTrainer(Trainer):
+    """Minimise hamming_lambda * Hamming + Huber - shannon_lambda * sum of tuple entropies.
+
+    The entropies are those of the joint distributions of tuples of bits over all logits of a step, hence the
+    joint loss. Source: M. Duchesneau, Learning Deep Equihash Functions.
+
+    Parameters
+    ----------
+    shannon_lambda, hamming_lambda : float
+    shannon_gradient_kwargs : dict
+        batch_size (logits handled at once; changes memory and speed only), gradient_type ("normal" or
+        "pseudo-smooth") and prior.
+    shannon_tuple_size, shannon_tuple_cover_size, shannon_minimum_number_of_tuples : int
+        Which tuples of bits: see `equihash.losses.training_tuples`.
+    shannon_shuffle_logits : bool
+        Permute the bits anew each step, so that a partial set of tuples reaches all.
+    huber_loss_kwargs : dict
+        maximum_slope and branching_point of `equihash.losses.huber_loss`.
+    kwargs
+        See `Trainer`.
+    """
+
+    joint_loss = True
+
+    def __init__(
+        self,
+        network,
+        loader,
+        shannon_lambda=0.01,
+        hamming_lambda=1.0,
+        shannon_gradient_kwargs=None,
+        shannon_tuple_size=3,
+        shannon_tuple_cover_size=3,
+        shannon_minimum_number_of_tuples=1,
+        shannon_shuffle_logits=False,
+        huber_loss_kwargs=None,
+        **kwargs,
+    ):
+        super().__init__(network, loader, **kwargs)
+        self.shannon_lambda, self.hamming_lambda = shannon_lambda, hamming_lambda
+        tuples = training_tuples(
+            network.k, shannon_tuple_size, shannon_tuple_cover_size, shannon_minimum_number_of_tuples
+        )
+        options = {"batch_size": 512, "gradient_type": "normal", "prior": 1.0, **(shannon_gradient_kwargs or {})}
+        options["chunk_size"] = options.pop("batch_size")
+        self.shannon_gradient = ShannonGradient(tuples, network.k, **options)
+        self.shuffle_logits = shannon_shuffle_logits
+        self.huber_loss_kwargs = {"maximum_slope": 0.0, "branching_point": 9.0, **(huber_loss_kwargs or {})}
+
+    def batch(self):
+        return self.loader.positive_pairs_batch(), None
+
+    def loss(self, logits, target):
+        pair_logits = logits.flatten(0, 1)  # (pairs of the step, 2, k)
+        hamming = hamming_loss(pair_logits)
+        huber = huber_loss(pair_logits, **self.huber_loss_kwargs)
+        gradient = self.shannon_lambda * self._shannon_gradient(logits.detach().flatten(0, -2))
+        self.record(hamming_loss=hamming, huber_loss=huber, shannon_gradient_norm=gradient.norm())
+        # a linear function of the logits that has exactly the Shannon gradient; the entropies are not needed
+        shannon = (logits.flatten(0, -2) * gradient).sum()
+        return self.hamming_lambda * hamming + huber + (shannon - shannon.detach())
+
+    def _shannon_gradient(self, logits):
+        if not self.shuffle_logits:
+            return self.shannon_gradient(logits)
+        order = torch.from_numpy(self.loader.label_stream.permutation(logits.shape[-1])).to(logits.device)
+        return self.shannon_gradient(logits[:, order])[:, order.argsort()]

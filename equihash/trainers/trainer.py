@@ -1,0 +1,272 @@
+"""The training loop that all losses share."""
+
+import time
+
+import torch
+from tqdm import tqdm
+
+from equihash.devices import available_memory, autocast
+from equihash.errors import UserError
+
+SATURATION = 9.0  # |logit| above which a bit counts as saturated
+
+
+class Trainer:
+    """Base of the trainers: sub-batches, backward passes, clipping, log and state.
+
+    A subclass says what it trains on and what it minimises:
+
+    - `batch()` draws one sub-batch from the loader;
+    - `loss(logits, target)` is the scalar to minimise.
+
+    A step accumulates the gradient of `nb_batch_per_step` sub-batches, each with batch-norm statistics of its
+    own, clips its values and moves the weights once.
+
+    Parameters
+    ----------
+    network : nn.Module
+        From instances (..., *instance_shape) to logits (..., k).
+    loader : MosaicDataset
+    optim_class, optim_kwargs : str, dict
+        Optimizer of torch.optim.
+    lr_scheduler_class, lr_scheduler_kwargs : str or None, dict or None
+        Learning-rate schedule of torch.optim.lr_scheduler, moved on once a step.
+    clip_value : float
+        Bound on the absolute value of each gradient entry.
+    nb_batch_per_step : int
+    forward_passes : "auto", "one" or "two"
+        Only for a `joint_loss`: keep the activations of all sub-batches ("one"), or compute the logits first
+        and the activations again for the backward pass ("two": less memory, a third more work, the same
+        gradient). "auto" measures whether the activations fit.
+    modules : dict of str to nn.Module
+        What is trained beside the network; saved and restored with the rest.
+    precision : torch.dtype
+        What the network's forward pass computes in.
+    """
+
+    #: Whether `loss` needs the logits of all sub-batches of a step at once.
+    joint_loss = False
+
+    def __init__(
+        self,
+        network,
+        loader,
+        optim_class="Adam",
+        optim_kwargs=None,
+        lr_scheduler_class=None,
+        lr_scheduler_kwargs=None,
+        clip_value=10.0,
+        nb_batch_per_step=8,
+        forward_passes="auto",
+        modules=None,
+        precision=torch.float32,
+    ):
+        self.network, self.loader, self.precision = network, loader, precision
+        self.modules = {name: module.to(loader.device) for name, module in (modules or {}).items()}
+        self.parameters = [*network.parameters()]
+        for module in self.modules.values():
+            self.parameters += module.parameters()
+        self.optimizer = _make(torch.optim, "optim", optim_class, self.parameters, optim_kwargs)
+        self.scheduler = None
+        if lr_scheduler_class is not None:
+            scheduler = (torch.optim.lr_scheduler, "lr_scheduler", lr_scheduler_class)
+            self.scheduler = _make(*scheduler, self.optimizer, lr_scheduler_kwargs)
+        if forward_passes not in ("auto", "one", "two"):
+            raise UserError(f"trainer_kwargs:forward_passes must be auto, one or two, not {forward_passes!r}")
+        self.clip_value, self.nb_batch_per_step = clip_value, nb_batch_per_step
+        self.forward_passes = forward_passes
+        self.step = 0
+        self.training_log = {}
+        self._pending = {}  # name -> one value a step since the last `aggregate`
+
+    def batch(self):
+        """Draw one sub-batch: (instances, target), target a tensor or None."""
+        raise NotImplementedError
+
+    def loss(self, logits, target):
+        """Return the scalar whose gradient trains the network.
+
+        Parameters
+        ----------
+        logits : float32 tensor
+            The network's output for `batch()`'s instances; for a `joint_loss` those of all sub-batches, stacked.
+        target : tensor or None
+            What `batch()` gave; for a `joint_loss` stacked likewise.
+        """
+        raise NotImplementedError
+
+    def record(self, **values):
+        """Log scalars (tensors or floats) of this step; those of several sub-batches are averaged."""
+        for name, value in values.items():
+            self._step_values.setdefault(name, []).append(torch.as_tensor(value).detach())
+
+    def train(self, nb_steps, stop=lambda: False):
+        """Take `nb_steps` steps, fewer if `stop()` turns true, with a progress bar.
+
+        Raises
+        ------
+        UserError
+            A logged value is not finite; the message names the step.
+        """
+        shown = time.monotonic()
+        with tqdm(total=nb_steps, initial=0, desc=f"step {self.step}", unit="step", leave=False) as bar:
+            for _ in range(nb_steps):
+                self._take_step()
+                bar.update()
+                if time.monotonic() - shown > 1 or self.loader.device.type == "cpu":  # reading waits for a GPU
+                    shown = time.monotonic()
+                    bar.set_description(f"step {self.step}", refresh=False)
+                    bar.set_postfix({name: f"{values[-1].item():.4g}" for name, values in self._shown()})
+                if stop():
+                    break
+        for name, values in self._pending.items():
+            values[:] = torch.stack([value.float().cpu() for value in values]).unbind()
+            for steps_ago, value in enumerate(reversed(values)):
+                if not value.isfinite():
+                    raise UserError(
+                        f"{name} is {value.item()} at step {self.step - steps_ago}: training stopped, the last "
+                        "saved state is kept; lower optim_kwargs:lr or clip_value"
+                    )
+
+    def aggregate(self):
+        """Close the log entry of the steps since the last call: the mean of each logged value.
+
+        Returns
+        -------
+        dict
+            Also found in `training_log[step]`.
+        """
+        entry = {name: torch.stack(values).double().mean().item() for name, values in self._pending.items()}
+        entry["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        self._pending = {}
+        self.training_log[self.step] = entry
+        return entry
+
+    def state_dict(self):
+        """All that a resumed run needs beside the network's weights."""
+        return {
+            "step": self.step,
+            "loader": self.loader.state_dict(),
+            "optim": self.optimizer.state_dict(),
+            "scheduler": self.scheduler and self.scheduler.state_dict(),
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "training_log": self.training_log,
+            "pending": {name: [value.item() for value in values] for name, values in self._pending.items()},
+        }
+
+    def load_state_dict(self, state):
+        """Restore what `state_dict` returned.
+
+        Published files are taken too: they lack the modules (JMLH's classifier starts anew) and its optimizer
+        state with them.
+        """
+        self.step = state["step"]
+        self.loader.load_state_dict(state["loader"])
+        missing = [name for name in self.modules if name not in state.get("modules", {})]
+        for name in missing:
+            print(f"warning: the state holds no {name}: it starts anew")
+        for name, module in self.modules.items():
+            if name not in missing:
+                module.load_state_dict(state["modules"][name])
+        if len(state["optim"]["param_groups"][0]["params"]) == len(self.parameters):
+            self.optimizer.load_state_dict(state["optim"])
+        else:
+            print("warning: the optimizer's state is of other parameters: it starts anew")
+        if self.scheduler is not None and state.get("scheduler"):
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.training_log = dict(state["training_log"])
+        self._pending = {name: [torch.tensor(v) for v in values] for name, values in state.get("pending", {}).items()}
+
+    def _take_step(self):
+        self._step_values = {}
+        self.network.train()
+        self.optimizer.zero_grad()
+        if self.joint_loss:
+            self._joint_backward()
+        else:
+            self._separate_backward()
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        clipped = sum((gradient.abs() > self.clip_value).sum() for gradient in gradients)
+        self.record(clipped_fraction=clipped / sum(gradient.numel() for gradient in gradients))
+        torch.nn.utils.clip_grad_value_(self.parameters, self.clip_value)
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.step += 1
+        for name, values in self._step_values.items():
+            self._pending.setdefault(name, []).append(torch.stack(values).float().mean())
+
+    def _forward(self, instances):
+        with autocast(self.loader.device, self.precision):
+            return self.network(instances).float()
+
+    def _separate_backward(self):
+        for _ in range(self.nb_batch_per_step):
+            instances, target = self.batch()
+            logits = self._forward(instances)
+            loss = self.loss(logits, target)
+            (loss / self.nb_batch_per_step).backward()
+            self.record(loss=loss, saturated_fraction=(logits.abs() > SATURATION).float().mean())
+
+    def _joint_backward(self):
+        batches = [self.batch() for _ in range(self.nb_batch_per_step)]
+        if self.forward_passes == "auto":
+            self.forward_passes = "one" if self._activations_fit(batches[0][0]) else "two"
+        one_pass = self.forward_passes == "one"
+        if one_pass:
+            outputs = [self._forward(instances) for instances, _ in batches]
+        else:
+            with torch.no_grad(), frozen_statistics(self.network):
+                outputs = [self._forward(instances) for instances, _ in batches]
+        logits = torch.stack([output.detach() for output in outputs]).requires_grad_()
+        target = None if batches[0][1] is None else torch.stack([target for _, target in batches])
+        loss = self.loss(logits, target)
+        loss.backward()
+        for number, (instances, _) in enumerate(batches):
+            output = outputs[number] if one_pass else self._forward(instances)
+            output.backward(logits.grad[number])
+            outputs[number] = None  # frees the activations
+        self.record(loss=loss, saturated_fraction=(logits.abs() > SATURATION).float().mean())
+
+    def _activations_fit(self, instances):
+        """Whether the activations of a whole step take less than half of the free memory."""
+        sizes = {}
+
+        def note(tensor):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), frozen_statistics(self.network):
+            self._forward(instances)
+        return sum(sizes.values()) * self.nb_batch_per_step < available_memory(self.loader.device) / 2
+
+    def _shown(self):
+        return [(name, values) for name, values in self._pending.items() if name.endswith("loss")]
+
+
+class frozen_statistics:
+    """Within it, batch norm uses a batch's own statistics but leaves the running ones as they are."""
+
+    def __init__(self, network):
+        norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+        self.kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+
+    def __enter__(self):
+        for norm, _, tracked in self.kept:
+            norm.momentum = 0.0
+            norm.num_batches_tracked = tracked.clone()
+
+    def __exit__(self, *_):
+        for norm, momentum, tracked in self.kept:
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
+
+
+def _make(module, role, name, target, kwargs):
+    """Make the optimizer or schedule that a configuration names."""
+    cls = getattr(module, str(name), None)
+    if cls is None:
+        raise UserError(f"unknown trainer_kwargs:{role}_class {name!r}: it must be a class of {module.__name__}")
+    try:
+        return cls(target, **(kwargs or {}))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"trainer_kwargs:{role}_kwargs: {name}: {error}") from None

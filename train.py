@@ -1,0 +1,145 @@
+"""Train a network: python train.py FastMnistMosaic ShannonHamming [-v VARIANT -i ROW]
+
+The state goes to data/experiments/TASK/MODEL/NAME/current/state.pth at every evaluation; a run that was stopped
+goes on from there when the same command is given again. Beside it lie log.jsonl, training_curve.png and
+instances.png, a look at what the network is trained on.
+"""
+
+import argparse
+import shutil
+import signal
+
+from equihash import errors
+from equihash.config import find_class
+from equihash.devices import (
+    add_device_argument,
+    add_precision_argument,
+    select_device,
+    select_precision,
+    set_deterministic,
+)
+from equihash.errors import UserError
+from equihash.evaluation.in_training import evaluate_in_training
+from equihash.evaluation.pictures import draw_instances, draw_training_curve
+from equihash.evaluation.retrieval import evaluate_database
+from equihash.evaluation.tables import in_training_line
+from equihash.experiment import DatabaseFiles, Experiment, add_experiment_arguments
+from equihash.fingerprints import build_index, encode_database
+from equihash.state import build_loader, build_network, check_same_config, load_state, load_weights, save_state
+from equihash.training_log import write_log
+
+VALID_SEED = 0xBEEF
+EVALUATION_SEEDS = {"train": 0xFACE, "valid": 0xFADE}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_experiment_arguments(parser, database=False)
+    parser.add_argument("-l", "--load_checkpoint", type=int, metavar="STEP", help="go on from this checkpoint")
+    parser.add_argument("-p", "--checkpoints", type=int, nargs="+", default=[], metavar="STEP", help="steps to keep")
+    parser.add_argument("-f", "--force_load", action="store_true", help="go on though the configurations differ")
+    add_device_argument(parser)
+    add_precision_argument(parser)
+    parser.add_argument("-s", "--stochastic", action="store_true", help="allow non-deterministic kernels")
+    parser.add_argument("-e", "--eval_first", action="store_true", help="evaluate before the first step")
+    parser.add_argument("--no_save", action="store_true", help="write nothing")
+    parser.add_argument("--no_load", action="store_true", help="start anew though there is a state")
+    parser.add_argument("--database_name", metavar="NAME", help="encode, index and evaluate this database at the end")
+    parser.add_argument(
+        "-a", "--args", nargs="+", default=[], metavar="KEY:SUB:VALUE", help="override values of the configuration"
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    experiment = Experiment(args.task, args.model, args.variant, args.variant_id, args.args)
+    database = args.database_name and DatabaseFiles(experiment, args.database_name)
+    if database and (args.no_save or not database.labels.is_file()):
+        raise UserError(
+            "--database_name needs the saved state: leave out --no_save" if args.no_save else
+            f"{database.labels} does not exist: make it with: python generate_labels.py {args.task} {database.database}"
+        )  # fmt: skip
+    config = experiment.config
+    device = select_device(args.device)
+    precision = select_precision(args.precision, device)
+    set_deterministic(not args.stochastic)
+
+    network = build_network(config, device)
+    loaders = {
+        "train": build_loader(config, "train", device, config["seed"]),
+        "valid": build_loader(config, "valid", device, VALID_SEED),
+    }
+    trainer = find_class(config, "trainer")(
+        network, loaders["train"], precision=precision, **config["trainer_kwargs"]
+    )
+    results = {"train": {}, "valid": {}}
+
+    source = experiment.at(args.load_checkpoint) / "state.pth"
+    if args.load_checkpoint is not None or (source.is_file() and not args.no_load):
+        state = load_state(source, experiment.command("train.py") + f" -p {args.load_checkpoint}")
+        if not args.force_load:
+            check_same_config(state["config"], config, source)
+        load_weights(network, state["net"], source)
+        trainer.load_state_dict(state["trainer"])
+        results = {"train": state["train_results"], "valid": state["valid_results"]}
+        print(f"{experiment}: going on from step {trainer.step} of {source}")
+
+    def evaluate():
+        for which, loader in loaders.items():
+            found = evaluate_in_training(network, loader, config["eval_size"], EVALUATION_SEEDS[which], precision)
+            results[which][trainer.step] = found
+            print(in_training_line(trainer.step, which, found), flush=True)
+
+    def save():
+        if args.no_save:
+            return
+        save_state(experiment.state_path, config, network, trainer, results["train"], results["valid"])
+        write_log(experiment.folder / "log.jsonl", trainer.training_log, results)
+        draw_training_curve(experiment.folder / "training_curve.png", trainer.training_log, results)
+        if trainer.step in args.checkpoints:
+            checkpoint = experiment.at(trainer.step)
+            checkpoint.mkdir(parents=True, exist_ok=True)
+            shutil.copy(experiment.state_path, checkpoint / "state.pth")
+
+    if not args.no_save:
+        draw_instances(experiment.folder / "instances.png", loaders["train"])
+    if trainer.step == 0:
+        if args.eval_first:
+            evaluate()
+        save()
+    stop = StopRequest()
+    while trainer.step < config["nb_steps"] and not stop.asked:
+        next_evaluation = trainer.step - trainer.step % config["eval_freq"] + config["eval_freq"]
+        pauses = [next_evaluation, config["nb_steps"], *args.checkpoints]
+        pause = min(step for step in pauses if step > trainer.step)
+        trainer.train(pause - trainer.step, lambda: stop.asked)
+        if trainer.step == pause and pause in (next_evaluation, config["nb_steps"]):
+            trainer.aggregate()
+            evaluate()
+        save()
+    if stop.asked:
+        raise UserError(f"stopped at step {trainer.step}; the same command goes on from there")
+    if not args.no_save:
+        print(f"{experiment}: {trainer.step} steps, {experiment.state_path}")
+    if database:
+        encode_database(database, device, precision)
+        build_index(database)
+        evaluate_database(database)
+
+
+class StopRequest:
+    """Turns Ctrl-C and SIGTERM into a wish to stop after the step; a second Ctrl-C stops at once."""
+
+    def __init__(self):
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number, frame):
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+if __name__ == "__main__":
+    errors.run(main)
