@@ -1,20 +1,79 @@
 """Get the data that the tasks need."""
 
 import argparse
+from pathlib import Path
 
-from equihash.errors import run
-from equihash.prepare import mnist
+from equihash.errors import UserError, run
+from equihash.prepare import mnist, openimages, perlin
+
+SPLITS = ("train", "valid", "test")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="dataset", required=True)
-    command = commands.add_parser("mnist", help=f"MNIST, to {mnist.PATH}")
+
+    text = f"the MNIST digits: {mnist.PATH}"
+    command = commands.add_parser("mnist", help=text, description=text)
     command.add_argument("--source", metavar="FOLDER", help="folder of the four idx files (default: download them)")
+    command.set_defaults(prepare=prepare_mnist)
+
+    text = f"180x180 images for natural mosaics: {openimages.FOLDER}/SPLIT.hdf5"
+    command = commands.add_parser("openimages", help=text, description=text)
+    command.add_argument("--split", choices=SPLITS, help="which bank (only --download can do without: all three)")
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--source", metavar="FOLDER", help="take the centres of all pictures in a folder")
+    source.add_argument("--download", action="store_true", help=f"fetch {openimages.REPOSITORY} (9.7 GB a split)")
+    command.add_argument("-f", "--force", action="store_true", help="replace a bank that is there")
+    command.set_defaults(prepare=prepare_open_images)
+
+    text = f"ready displacement maps for natural mosaics, instead of fresh ones: {perlin.PATH}"
+    command = commands.add_parser("perlin", help=text, description=text)
+    size = f"maps of each resolution, 97 KB together (default: {perlin.NB_MAPS})"
+    source = command.add_mutually_exclusive_group()
+    source.add_argument("--nb_maps", type=int, default=perlin.NB_MAPS, metavar="N", help=size)
+    source.add_argument("--download", action="store_true", help=f"fetch {perlin.REPOSITORY} (6 GB) instead")
+    command.add_argument("-f", "--force", action="store_true", help="replace a file that is there")
+    command.set_defaults(prepare=prepare_perlin)
+
     arguments = parser.parse_args()
-    if arguments.dataset == "mnist":
-        mnist.prepare_mnist(arguments.source)
-        print(f"wrote {mnist.PATH}")
+    arguments.prepare(arguments)
+
+
+def prepare_mnist(arguments):
+    mnist.prepare_mnist(arguments.source)
+    print(f"wrote {mnist.PATH}")
+
+
+def prepare_open_images(arguments):
+    if arguments.split is None and not arguments.download:
+        raise UserError(f"say with --split which bank the pictures are for: {', '.join(SPLITS)}")
+    for split in SPLITS if arguments.split is None else (arguments.split,):
+        path = check_absent(openimages.bank_path(split), arguments.force)
+        if arguments.download:
+            openimages.download_open_images(split, path)
+            print(f"wrote {path}")
+        else:
+            counts = openimages.prepare_open_images(arguments.source, path)
+            print(
+                f"wrote {path}: {counts['kept']} images; skipped {counts['unreadable']} unreadable files and "
+                f"{counts['duplicate']} duplicates"
+            )
+
+
+def prepare_perlin(arguments):
+    check_absent(perlin.PATH, arguments.force)
+    if arguments.download:
+        perlin.download_perlin()
+    else:
+        perlin.prepare_perlin(arguments.nb_maps)
+    print(f"wrote {perlin.PATH}; to use it: -a loader_kwargs:perlin_noise_path:{perlin.PATH}")
+
+
+def check_absent(path, force):
+    if Path(path).exists() and not force:
+        raise UserError(f"{path} exists; -f/--force replaces it")
+    return path
 
 
 if __name__ == "__main__":

@@ -185,12 +185,18 @@ def _positive_queries(stream, database, bank_size, nb_classes, needed):
 
 def _negative_queries(stream, database, bank_size, nb_classes, needed):
     """Draw class numbers until enough are absent from the database."""
-    fraction = np.exp(len(database) * np.log1p(-1 / nb_classes)) if nb_classes > 1 else 0
-    if needed and needed / max(fraction, 1e-300) > 1e9:
-        raise UserError(
-            f"nearly all of the {nb_classes} classes are in the database: there are no negative queries to draw; "
-            "use -n 0, a larger bank (-b) or a smaller database (-d)"
-        )
+    if nb_classes > len(database):
+        fraction = np.exp(len(database) * np.log1p(-1 / nb_classes))
+    else:  # perhaps no class is absent
+        present = np.zeros(nb_classes, dtype=bool)
+        for first in range(0, len(database), BLOCK_SIZE):
+            present[labels_to_class_numbers(database[first : first + BLOCK_SIZE], bank_size)] = True
+        fraction = 1 - present.mean()
+        if needed and not fraction:
+            raise UserError(
+                f"all {nb_classes} classes are in the database: there are no negative queries; "
+                "use -n 0, a larger bank (-b) or a smaller database (-d)"
+            )
 
     def accept(candidates):
         offsets, _ = members(database, bank_size, candidates)

@@ -68,7 +68,7 @@ def shift_hue_and_lightness(planes, hue, lightness):
     torch.minimum(low, blue, out=low)
     old = (high + low).mul_(0.5)
     half_chroma = high.sub_(low).mul_(0.5)
-    rotation = half_chroma * (12 * hue)
+    rotation = torch.mul(half_chroma, 12 * hue, out=low)
     new = (old * (1 - lightness.abs())).add_(255 * lightness.clamp(min=0))
     # Where L is 0 or 255, C is 0: any finite gain will do.
     gain = torch.minimum(new, 255 - new).div_(torch.minimum(old, 255 - old).clamp_(min=1e-3))

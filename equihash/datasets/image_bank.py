@@ -1,12 +1,11 @@
 """Where the rows of a large HDF5 dataset live: on the GPU, in host memory, or in the file."""
 
 import mmap
-import os
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from equihash.devices import available_memory
 from equihash.errors import UserError, nearest
 from equihash.files import open_hdf5
 
@@ -72,9 +71,10 @@ class ImageBank:
         return rows.to(self.device, non_blocking=True)
 
     def _choose(self, nb_bytes):
-        if self.device.type == "cuda" and nb_bytes <= FREE_SHARE * torch.cuda.mem_get_info(self.device)[0]:
-            return "device"
-        return "host" if nb_bytes <= FREE_SHARE * free_host_memory() else "mapped"
+        for location, device in (("device", self.device), ("host", torch.device("cpu"))):
+            if nb_bytes <= FREE_SHARE * available_memory(device):
+                return location
+        return "mapped"
 
 
 class _MappedRows:
@@ -116,17 +116,3 @@ def _load(dataset, device, block=4096):
         rows[first : first + block].copy_(torch.from_numpy(dataset[first : first + block]))
     dataset.file.close()
     return rows
-
-
-def free_host_memory():
-    """Return the bytes that this process may still take: the system's, or its control group's where that is less."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        group = Path("/sys/fs/cgroup")
-        return min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        return free

@@ -41,7 +41,7 @@ def class_numbers_to_labels(numbers, bank_size, mosaic_shape):
 def labels_to_class_numbers(labels, bank_size):
     """Inverse of `class_numbers_to_labels`: (..., height, width) to uint64 (...)."""
     labels = np.asarray(labels)
-    digits = labels.reshape(*labels.shape[:-2], -1)
+    digits = labels.reshape(*labels.shape[:-2], labels.shape[-2] * labels.shape[-1])
     numbers = digits[..., 0].astype(np.uint64)
     for cell in range(1, digits.shape[-1]):
         numbers *= np.uint64(bank_size)

@@ -1,6 +1,10 @@
 """Noisy mosaics of two photographs."""
 
+import functools
 import math
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +24,8 @@ HEIGHT, WIDTH = SIDE, 2 * SIDE - OVERLAP
 # in units of grid_sample (2 is the width of the mosaic).
 RESOLUTIONS = {"resolution1": (90, 320), "resolution2": (45, 640)}
 MAXIMUM_DISPLACEMENT = sum(FULL_SCALE / divisor for _, divisor in RESOLUTIONS.values())
-# Instances made at once. On the CPU the planes of a few fit in the cache, and more would be slower; on a GPU it bounds
-# the memory, about 6 MB each.
+# Instances made at once: on the CPU, whose cache holds the planes of a few, by one thread; on a GPU it bounds the
+# memory, about 6 MB each.
 SUB_BATCH = {"cpu": 4, "cuda": 128}
 
 
@@ -71,16 +75,16 @@ class NoisyOpenImagesMosaic(MosaicDataset):
             self.noises = [PerlinNoise(HEIGHT, WIDTH, period) for period, _ in RESOLUTIONS.values()]
         else:
             self.noises = [StoredNoise(perlin_noise_path, name, bank_location, device) for name in RESOLUTIONS]
+        x = torch.linspace(-1, 1, WIDTH).expand(HEIGHT, WIDTH)
+        y = torch.linspace(-1, 1, HEIGHT)[:, None].expand(HEIGHT, WIDTH)
+        self.grid = torch.stack([x, y]).to(self.device)
+        # No displacement leaves the mosaic.
+        self.damping = ((1 - self.grid.abs()) / MAXIMUM_DISPLACEMENT).clamp_(0, 1)
 
     def batch_from_labels(self, labels, nb_instances=None, torch_generator=None):
         labels = np.asarray(labels)
         if labels.shape[-2:] != self.mosaic_shape:
-            raise UserError(f"labels of {'x'.join(map(str, labels.shape[-2:]))} mosaics, but these are 1x2 mosaics")
-        if labels.size and labels.max() >= self.bank_size:
-            raise UserError(
-                f"a label asks for image {labels.max()}, but the {self.which} bank has {self.bank_size} images: "
-                f"make the labels with -b{self.bank_size}"
-            )
+            raise ValueError(f"labels must be (..., 1, 2), not {labels.shape}")
         # Instance i is of the class labels[rows[i]]: the two images are put together once for all instances of it.
         leading_shape, labels = labels.shape[:-2], labels.reshape(-1, 2).astype(np.int64)
         rows = np.arange(len(labels)).reshape(leading_shape)
@@ -91,7 +95,8 @@ class NoisyOpenImagesMosaic(MosaicDataset):
         draws = self._draw(rows.size, self.noise_stream if torch_generator is None else torch_generator)
         channels_first = instances.permute(0, 3, 1, 2) if self.HWC else instances
         step = SUB_BATCH[self.device.type]
-        for first in range(0, rows.size, step):
+
+        def make(first):
             some = slice(first, first + step)
             distinct, inverse = np.unique(rows.ravel()[some], return_inverse=True)
             planes = put_together(self.bank[labels[distinct].ravel()])
@@ -99,6 +104,10 @@ class NoisyOpenImagesMosaic(MosaicDataset):
                 planes = planes[:, torch.as_tensor(inverse, device=self.device)]
             # Values are in [0, 255] but for rounding: truncation needs no clipping.
             channels_first[some] = self._add_noise(planes, *(draw[some] for draw in draws))
+
+        map_ = _workers(torch.get_num_threads()).map if self.device.type == "cpu" else map
+        for _ in map_(make, range(0, rows.size, step)):
+            pass
         return instances.view(*rows.shape, *instance_shape)
 
     def _draw(self, n, generator):
@@ -111,16 +120,11 @@ class NoisyOpenImagesMosaic(MosaicDataset):
     def _add_noise(self, planes, hue, lightness, *map_draws):
         """Change colour and place of `planes`, float (3, n, 180, 270): float (n, 3, 180, 270)."""
         planes = shift_hue_and_lightness(planes, hue, lightness)
-        displacement = 0
-        for noise, draws, (_, divisor) in zip(self.noises, map_draws, RESOLUTIONS.values(), strict=True):
-            displacement = noise.maps(draws.flatten(0, 1)).div_(divisor).add_(displacement)
-        x, x_damping = _axis(WIDTH, self.device)
-        y, y_damping = _axis(HEIGHT, self.device)
-        grid = displacement.view(len(hue), 2, HEIGHT, WIDTH)
-        grid[:, 0].mul_(x_damping).add_(x)
-        grid[:, 1].mul_(y_damping[:, None]).add_(y[:, None])
-        images = planes.transpose(0, 1)
-        return grid_sample(images, grid.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
+        coarse, fine = (noise.maps(draws.flatten(0, 1)) for noise, draws in zip(self.noises, map_draws, strict=True))
+        (_, coarse_divisor), (_, fine_divisor) = RESOLUTIONS.values()
+        displacement = coarse.div_(coarse_divisor).add_(fine, alpha=1 / fine_divisor).unflatten(0, (-1, 2))
+        grid = torch.addcmul(self.grid, displacement, self.damping, out=displacement).permute(0, 2, 3, 1)
+        return grid_sample(planes.transpose(0, 1), grid, padding_mode="border", align_corners=False)
 
 
 class StoredNoise:
@@ -160,7 +164,19 @@ def put_together(images):
     return planes
 
 
-def _axis(size, device):
-    """Return the grid of one axis, linspace(-1, 1), and the damping that keeps a displacement inside of it."""
-    grid = torch.linspace(-1, 1, size, device=device)
-    return grid, ((1 - grid.abs()) / MAXIMUM_DISPLACEMENT).clamp_(0, 1)
+@functools.cache
+def _workers(nb_threads):
+    """Return a pool of threads, each of which computes alone.
+
+    PyTorch's own threads wait for each other after each of the many small operations: a core that another process
+    (or the training step, while batches are made ahead) keeps busy would hold up all of them each time.
+    """
+    pool = ThreadPoolExecutor(nb_threads, "mosaics", torch.set_num_threads, (1,))
+    barrier = threading.Barrier(nb_threads)
+    for _ in pool.map(lambda _: barrier.wait(), range(nb_threads)):
+        pass  # all have started
+    torch.set_num_threads(nb_threads)  # again, for the threads to come: a thread's number is also their default
+    return pool
+
+
+os.register_at_fork(after_in_child=_workers.cache_clear)  # a fork has none of the threads

@@ -62,7 +62,7 @@ class ProceduralDatabase:
             return self.chunk(0)[:0]
         numbers = indices // CHUNK_SIZE
         items = None
-        for number in np.unique(numbers):
+        for number in np.unique(numbers).tolist():
             rows = np.flatnonzero(numbers == number)
             found = self.chunk(number)[torch.as_tensor(indices[rows] % CHUNK_SIZE, device=self.dataset.device)]
             if items is None:

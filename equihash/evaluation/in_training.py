@@ -89,7 +89,7 @@ def worst_entropies(bits, largest=4, chunk_size=4096):
             counts.select(axis, 0).sub_(counts.select(axis, 1))
         probabilities = counts.flatten(1) / n
         entropies = -torch.special.xlogy(probabilities, probabilities).sum(1) / np.log(2)
-        worst[size] = max(entropies.min().item(), 0.0)
+        worst[size] = max(0.0, entropies.min().item())
     return worst
 
 

@@ -26,7 +26,7 @@ import torch
 from equihash.losses.tuples import all_tuples
 
 # A block has about as many rows (signed products of heads or of tails), which keeps its chunks in the CPU's cache.
-BLOCK_ROWS = 1 << 13
+BLOCK_ROWS = 1 << 12
 # Numbers in the largest buffer: 64 MiB in float32.
 BUFFER_SIZE = 1 << 24
 
@@ -209,9 +209,11 @@ class Side:
         self.buffer_rows = max([len(self.tails)] + [members.numel() for _, _, members in self.blocks]) << self.tails.shape[1]
 
     def gathered(self, chunk):
-        products = _products(chunk, self.tails)
+        products = _products(chunk, self.tails).flatten(1)
+        buffer = products.new_empty(max(tails.numel() for _, tails, _ in self.blocks), products.shape[1])
         for heads, tails, members in self.blocks:
-            yield heads, products[tails.flatten()].view(len(heads), -1, chunk.shape[2]), members
+            gathered = torch.index_select(products, 0, tails.flatten(), out=buffer[: tails.numel()])
+            yield heads, gathered.view(len(heads), -1, chunk.shape[2]), members
 
     def add_gradient(self, gradient, logs, soft, chunk_size):
         size = self.heads.shape[1]
@@ -246,9 +248,9 @@ def _products(signed, tuples):
     """
     if not tuples.shape[1]:
         return signed.new_ones(len(tuples), 1, signed.shape[2])
-    products = signed[tuples[:, 0]]
+    products = signed.index_select(0, tuples[:, 0])
     for bits in tuples.T[1:]:
-        products = (products[:, :, None] * signed[bits][:, None]).flatten(1, 2)
+        products = (products[:, :, None] * signed.index_select(0, bits)[:, None]).flatten(1, 2)
     return products
 
 

@@ -13,14 +13,14 @@ from equihash.files import atomic
 
 PATH = "data/datasets/Mnist/mnist.hdf5"
 # name, shape, MD5 of the uncompressed content
-IMAGES = [
+IMAGES = (
     ("train-images-idx3-ubyte", (60_000, 28, 28), "6bbc9ace898e44ae57da46a324031adb"),
     ("t10k-images-idx3-ubyte", (10_000, 28, 28), "2646ac647ad5339dbf082846283269ea"),
-]
-LABELS = [
+)
+LABELS = (
     ("train-labels-idx1-ubyte", (60_000,), "a25bea736e30d166cdddb491f175f624"),
     ("t10k-labels-idx1-ubyte", (10_000,), "27ae3e4e09519cfbb04c329615203637"),
-]
+)
 
 
 def prepare_mnist(source=None, output=PATH):

@@ -18,7 +18,6 @@ import numpy as np
 cimport numpy as cnp
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from *:
@@ -36,8 +35,10 @@ cdef extern from *:
 cnp.import_array()
 
 cdef enum:
-    BLOCK = 64          # queries whose memory is fetched together
+    BLOCK = 1024        # queries that a thread takes at once
+    AHEAD = 16          # memory is fetched so many queries ahead of its use
     SMALL = 16          # a bucket or run up to this size is scanned, a larger one is bisected or merged
+    BLOCKS = 4          # blocks of rows a thread, so that a thread that is held up does not hold up the others
     PARALLEL = 4096     # fewer items than this are not worth waking the other threads
 
 
@@ -148,16 +149,16 @@ cdef void place_block(const uint8_t *codes, int64_t n, int64_t first_id, int nby
 
 
 cdef cnp.ndarray count_blocks(const uint8_t[:, ::1] codes, int bits):
-    """Items of each partition in each of one block of rows a thread: int64 (threads, 2^bits)."""
-    cdef int threads = omp_get_max_threads() if codes.shape[0] > PARALLEL else 1, t
+    """Items of each partition in each of some blocks of the rows: int64 (blocks, 2^bits)."""
+    cdef int blocks = BLOCKS * omp_get_max_threads() if codes.shape[0] > PARALLEL else 1, b
     cdef int nbytes = codes.shape[1]
     cdef int64_t n = codes.shape[0]
-    cdef cnp.ndarray[int64_t, ndim=2] counts = np.zeros((threads, 1 << bits), dtype=np.int64)
+    cdef cnp.ndarray[int64_t, ndim=2] counts = np.zeros((blocks, 1 << bits), dtype=np.int64)
     cdef int64_t *out = &counts[0, 0]
     if n:
-        for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
-            count_block(&codes[0, 0] + n * t // threads * nbytes, n * (t + 1) // threads - n * t // threads,
-                        nbytes, bits, out + (<int64_t>t << bits))
+        for b in prange(blocks, nogil=True, schedule="dynamic"):
+            count_block(&codes[0, 0] + n * b // blocks * nbytes, n * (b + 1) // blocks - n * b // blocks,
+                        nbytes, bits, out + (<int64_t>b << bits))
     return counts
 
 
@@ -173,7 +174,7 @@ def place(const uint8_t[:, ::1] codes, int64_t first_id, int64_t[::1] position, 
     `position` int64 (2^bits,) says where in the output the next item of each partition goes, or is negative where the
     partition is left out; it is moved on.
     """
-    cdef int bits = (<object>len(position)).bit_length() - 1, nbytes = codes.shape[1], threads, t
+    cdef int bits = (<object>len(position)).bit_length() - 1, nbytes = codes.shape[1], blocks, b
     cdef bint wide = out_ids.itemsize == 8
     cdef int64_t n = codes.shape[0]
     cdef int64_t *to
@@ -186,11 +187,11 @@ def place(const uint8_t[:, ::1] codes, int64_t first_id, int64_t[::1] position, 
     left_out = start < 0
     cursors = start + np.cumsum(counts, axis=0) - counts
     cursors[:, left_out] = -1
-    threads = len(counts)
+    blocks = len(counts)
     to = &cursors[0, 0]
-    for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
-        place_block(&codes[0, 0] + n * t // threads * nbytes, n * (t + 1) // threads - n * t // threads,
-                    first_id + n * t // threads, nbytes, wide, bits, to + (<int64_t>t << bits), &out_codes[0, 0], ids)
+    for b in prange(blocks, nogil=True, schedule="dynamic"):
+        place_block(&codes[0, 0] + n * b // blocks * nbytes, n * (b + 1) // blocks - n * b // blocks,
+                    first_id + n * b // blocks, nbytes, wide, bits, to + (<int64_t>b << bits), &out_codes[0, 0], ids)
     start += np.where(left_out, 0, counts.sum(axis=0))
 
 
@@ -320,38 +321,45 @@ cdef inline int64_t bound(const Arrays *a, const uint8_t *code, int64_t low, int
 
 cdef int64_t find(const Arrays *a, const uint8_t *code, int64_t start, int64_t end, int64_t *first) noexcept nogil:
     """Number of items with this code in the bucket `start` to `end`; the first of them goes to `first`."""
-    cdef int64_t i, before = 0, equal = 0
+    cdef int64_t i, j, before = 0, equal = 0
     cdef int order
     if end - start <= SMALL:
-        for i in range(start, end):     # no branch depends on the codes
-            order = compare(a.codes + i * a.nbytes, code, a.nbytes)
-            before += order < 0
-            equal += order == 0
+        for i in range(start, end, 4):      # by fours, and without a branch that depends on a code: none is mispredicted
+            for j in range(i, i + 4):
+                order = compare(a.codes + min(j, end - 1) * a.nbytes, code, a.nbytes)
+                before += (order < 0) & (j < end)
+                equal += (order == 0) & (j < end)
         first[0] = min(start + before, end - equal)
         return equal
     first[0] = bound(a, code, start, end, 0)
     return bound(a, code, first[0], end, 1) - first[0]
 
 
-cdef int find_block(const Arrays *a, const uint8_t *queries, int n, int64_t *first, int64_t *counts) noexcept nogil:
-    """Find n <= BLOCK codes, fetching the memory of all of them at once; return 1 where an offset is damaged."""
-    cdef int64_t bucket[BLOCK]
-    cdef int64_t start[BLOCK]
-    cdef int64_t end[BLOCK]
-    cdef int i, damaged = 0
-    cdef int number = 8 if a.wide else 4
-    for i in range(n):
-        bucket[i] = top(hash_code(queries + i * a.nbytes, a.nbytes), a.bits)
-        __builtin_prefetch(<const uint8_t *>a.offsets + bucket[i] * number)
-    for i in range(n):
-        start[i] = <int64_t>get(a.offsets, a.wide, bucket[i])
-        end[i] = <int64_t>get(a.offsets, a.wide, bucket[i] + 1)
-        if start[i] < 0 or end[i] < start[i] or a.size < end[i]:
-            damaged = 1
-            start[i] = end[i] = 0
-        __builtin_prefetch(a.codes + start[i] * a.nbytes)
-    for i in range(n):
-        counts[i] = find(a, queries + i * a.nbytes, start[i], end[i], first + i)
+cdef int find_many(const Arrays *a, const uint8_t *queries, int64_t n, int64_t *first, int64_t *counts) noexcept nogil:
+    """Find n codes; return 1 where an offset is damaged.
+
+    Each query waits twice for the memory, so three are under way at a time, AHEAD apart: while the one is compared, the
+    codes of the next and the offsets of the one after are fetched. `first` and `counts` hold what is known so far.
+    """
+    cdef int64_t i, j
+    cdef int damaged = 0, number = 8 if a.wide else 4
+    for i in range(n + 2 * AHEAD):
+        if i < n:
+            first[i] = top(hash_code(queries + i * a.nbytes, a.nbytes), a.bits)
+            __builtin_prefetch(<const uint8_t *>a.offsets + first[i] * number)
+        j = i - AHEAD
+        if 0 <= j < n:
+            counts[j] = <int64_t>get(a.offsets, a.wide, first[j] + 1)
+            first[j] = <int64_t>get(a.offsets, a.wide, first[j])
+            if first[j] < 0 or counts[j] < first[j] or a.size < counts[j]:
+                damaged = 1
+                first[j] = counts[j] = 0
+            __builtin_prefetch(a.codes + first[j] * a.nbytes)
+            __builtin_prefetch(a.codes + counts[j] * a.nbytes - 1)      # most often the same cache line
+            __builtin_prefetch(a.codes + counts[j] * a.nbytes - 1)
+        j = i - 2 * AHEAD
+        if j >= 0:
+            counts[j] = find(a, queries + j * a.nbytes, first[j], counts[j], first + j)
     return damaged
 
 
@@ -398,9 +406,9 @@ cdef class Reader:
     cdef find_all(self, const uint8_t[:, ::1] queries, int64_t[::1] first, int64_t[::1] counts):
         cdef int64_t block, n = queries.shape[0], blocks = (n + BLOCK - 1) // BLOCK
         cdef int damaged = 0
-        for block in prange(blocks, nogil=True, schedule="static", use_threads_if=n > PARALLEL):
-            damaged += find_block(&self.arrays, &queries[block * BLOCK, 0], <int>min(BLOCK, n - block * BLOCK),
-                                  &first[block * BLOCK], &counts[block * BLOCK])
+        for block in prange(blocks, nogil=True, schedule="dynamic", use_threads_if=n > PARALLEL):
+            damaged += find_many(&self.arrays, &queries[block * BLOCK, 0], min(BLOCK, n - block * BLOCK),
+                                 &first[block * BLOCK], &counts[block * BLOCK])
         if damaged:
             raise Damaged
 
@@ -424,7 +432,7 @@ cdef class Reader:
         cdef int64_t *out = <int64_t *>cnp.PyArray_DATA(ids)
         cdef int number = 8 if self.arrays.wide else 4
         for i in prange(n, nogil=True, schedule="dynamic", chunksize=PARALLEL, use_threads_if=n > PARALLEL):
-            j = min(i + BLOCK, n - 1)
+            j = min(i + AHEAD, n - 1)
             __builtin_prefetch(<const uint8_t *>self.arrays.ids + first[j] * number)
             damaged += copy_ids(&self.arrays, first[i], offsets[i + 1] - offsets[i], out + offsets[i])
         if damaged:
@@ -433,12 +441,12 @@ cdef class Reader:
 
     def _one(self, const uint8_t[::1] code):
         """The ids of one code."""
-        cdef int64_t first, count
+        cdef int64_t first = 0, count = 0
         cdef cnp.npy_intp size
         cdef cnp.ndarray ids
         if code.shape[0] != self.arrays.nbytes:
             raise ValueError(f"a code of this index has {self.arrays.nbytes} bytes, not {code.shape[0]}")
-        if find_block(&self.arrays, &code[0], 1, &first, &count):
+        if find_many(&self.arrays, &code[0], 1, &first, &count):
             raise Damaged
         size = count
         ids = cnp.PyArray_EMPTY(1, &size, cnp.NPY_INT64, 0)
@@ -471,25 +479,16 @@ cdef class Reader:
         return offsets[:groups + 1], self.gather(first[:groups], offsets[:groups + 1]), start
 
 
-cdef int compare_numbers(const void *a, const void *b) noexcept nogil:
-    cdef uint64_t x = (<const uint64_t *>a)[0], y = (<const uint64_t *>b)[0]
-    return (x > y) - (x < y)
-
-
 cdef int64_t different_pairs(uint64_t *numbers, int64_t n) noexcept nogil:
-    """Unordered pairs of different numbers among n; sorts them."""
-    cdef int64_t i, j, pairs = n * (n - 1) // 2, run = 0
+    cdef int64_t i, j, run = 0, pairs = n * (n - 1) // 2
     cdef uint64_t number
-    if n <= SMALL:
-        for i in range(1, n):
-            number = numbers[i]
-            j = i
-            while j > 0 and numbers[j - 1] > number:
-                numbers[j] = numbers[j - 1]
-                j -= 1
-            numbers[j] = number
-    else:
-        qsort(numbers, n, 8, compare_numbers)
+    for i in range(1, n):
+        number = numbers[i]
+        j = i
+        while j > 0 and numbers[j - 1] > number:
+            numbers[j] = numbers[j - 1]
+            j -= 1
+        numbers[j] = number
     for i in range(1, n):
         run = run + 1 if numbers[i] == numbers[i - 1] else 0
         pairs -= run
@@ -497,7 +496,10 @@ cdef int64_t different_pairs(uint64_t *numbers, int64_t n) noexcept nogil:
 
 
 def count_different_pairs(const int64_t[::1] offsets, uint64_t[::1] numbers):
-    """Unordered pairs of different numbers within the groups of a CSR; the numbers are sorted in place."""
+    """Unordered pairs of different numbers within the groups of a CSR.
+
+    The numbers are put in order by insertion: large groups must be sorted already.
+    """
     cdef int64_t i, pairs = 0, n = offsets.shape[0] - 1
     if numbers.shape[0]:
         for i in prange(n, nogil=True, schedule="dynamic", chunksize=256, use_threads_if=n > 256):
@@ -548,16 +550,18 @@ cdef inline void flip(uint8_t *code, int bit) noexcept nogil:
 
 cdef void probe_one(const float *z, int k, int probes, int nbytes, uint8_t *codes, double *cost, int *bit,
                     Flips *heap) noexcept nogil:
-    cdef int i, j, size, made
+    cdef int i, j, size, made, bits = min(k, max(probes - 1, 1))     # a flip of bit b comes after b others at least
     cdef double c
     cdef Flips flips, new
     memset(codes, 0, nbytes)
-    for i in range(k):                  # the sign code, and the bits by increasing |z|, ties by position
+    for i in range(k):      # the sign code, and the bits that may be flipped by increasing |z|, ties by position
         c = z[i]
         if c > 0:
             flip(codes, i)
         c = -c if c < 0 else c
-        j = i
+        if i >= bits and c >= cost[bits - 1]:
+            continue
+        j = min(i, bits - 1)
         while j > 0 and cost[j - 1] > c:
             cost[j] = cost[j - 1]
             bit[j] = bit[j - 1]
@@ -572,7 +576,7 @@ cdef void probe_one(const float *z, int k, int probes, int nbytes, uint8_t *code
         flip(codes + i * nbytes, bit[flips.last])
         if not flips.grown:
             flip(codes + i * nbytes, bit[flips.last - 1])
-        if flips.last + 1 < k:
+        if flips.last + 1 < bits:
             new.last = flips.last + 1
             new.parent = i
             new.base = flips.base
@@ -602,7 +606,7 @@ def probe(const float[:, ::1] logits, int probes):
     cdef int[:, ::1] bit = np.empty((threads, k), dtype=np.intc)
     cdef size_t heap_size = (probes + 1) * sizeof(Flips)
     cdef uint8_t[:, ::1] heap = np.empty((threads, heap_size), dtype=np.uint8)
-    for q in prange(n, nogil=True, schedule="static", num_threads=threads, use_threads_if=n > 16):
+    for q in prange(n, nogil=True, schedule="dynamic", chunksize=16, num_threads=threads, use_threads_if=n > 16):
         t = threadid()
         probe_one(&logits[q, 0], k, probes, nbytes, out + q * probes * nbytes, &cost[t, 0], &bit[t, 0],
                   <Flips *>&heap[t, 0])

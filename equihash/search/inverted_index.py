@@ -30,6 +30,7 @@ PAGE = 4096
 WIDE_FROM = 2**32           # from so many items on, a number takes 8 bytes instead of 4
 MOST_PARTITION_BITS = 13    # so many partitions can be written to at once from a core's cache
 MOST_ROWS = 2**22           # rows of a file read at once
+LARGE_GROUP = 64            # a larger group of equal codes is not sorted by insertion
 
 
 class InvertedIndex(_index.Reader):
@@ -161,8 +162,15 @@ class InvertedIndex(_index.Reader):
             if numbers.shape != (len(self),):
                 raise ValueError(f"class_numbers has shape {numbers.shape}, and must have the shape ({len(self)},)")
             class_numbers = numbers.__getitem__
-        return sum(_index.count_different_pairs(offsets, np.array(class_numbers(ids), dtype=np.uint64))
-                   for offsets, ids in self.shared_codes())
+        pairs = 0
+        for offsets, ids in self.shared_codes():
+            numbers = np.array(class_numbers(ids), dtype=np.uint64)
+            if numbers.shape != ids.shape:
+                raise ValueError(f"class_numbers gave the shape {numbers.shape} for {len(ids)} ids")
+            for group in np.flatnonzero(np.diff(offsets) > LARGE_GROUP):
+                numbers[offsets[group]:offsets[group + 1]].sort()
+            pairs += _index.count_different_pairs(offsets, numbers)
+        return pairs
 
     # ---- Files
 

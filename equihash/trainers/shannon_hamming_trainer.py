@@ -1,5 +1,7 @@
 """Shannon-Hamming: all bits of a class agree, and the bits of all classes are as random as can be."""
 
+from functools import partial
+
 import torch
 
 from equihash.losses import ShannonGradient, hamming_loss, huber_loss, training_tuples
@@ -51,7 +53,7 @@ class ShannonHammingTrainer(Trainer):
         )
         options = {"batch_size": 512, "gradient_type": "normal", "prior": 1.0, **(shannon_gradient_kwargs or {})}
         options["chunk_size"] = options.pop("batch_size")
-        self.shannon_gradient = ShannonGradient(tuples, network.k, **options)
+        self.shannon_gradient = partial(ShannonGradient(tuples, network.k, loader.device), **options)
         self.shuffle_logits = shannon_shuffle_logits
         self.huber_loss_kwargs = {"maximum_slope": 0.0, "branching_point": 9.0, **(huber_loss_kwargs or {})}
 

@@ -1,0 +1,26 @@
+"""Build the inverted index of a database's fingerprints.
+
+python build_index.py FastMnistMosaic 10MDB ShannonHamming
+"""
+
+import argparse
+
+from equihash import errors
+from equihash.experiment import add_experiment_arguments, database_files_from_arguments
+from equihash.fingerprints import build_index
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_experiment_arguments(parser)
+    parser.add_argument("-f", "--force", action="store_true", help="build again what is built")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    build_index(database_files_from_arguments(args), args.force)
+
+
+if __name__ == "__main__":
+    errors.run(main)

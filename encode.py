@@ -1,0 +1,46 @@
+"""Encode a database and its queries into fingerprints.
+
+python encode.py FastMnistMosaic 10MDB ShannonHamming --build_index
+python encode.py FastMnistMosaic 10MDB ShannonHamming --job_id 3 --nb_jobs 10   (then merge.py)
+"""
+
+import argparse
+
+from equihash import errors
+from equihash.devices import add_device_argument, add_precision_argument, select_device, select_precision
+from equihash.errors import UserError
+from equihash.experiment import add_experiment_arguments, database_files_from_arguments
+from equihash.fingerprints import build_index, encode_database
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_experiment_arguments(parser)
+    add_device_argument(parser)
+    add_precision_argument(parser)
+    parser.add_argument(
+        "-f", "--flush_freq", type=int, default=20, metavar="N", help="chunks of 500 between two writes (default: 20)"
+    )
+    parser.add_argument("-j", "--job_id", type=int, metavar="N", help="encode only this share of the database, from 0")
+    parser.add_argument("-n", "--nb_jobs", type=int, default=1, metavar="N", help="shares that the database is cut into")
+    parser.add_argument("-b", "--build_index", action="store_true", help="build the inverted index afterwards")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    if args.nb_jobs > 1 and args.job_id is None:
+        raise UserError(f"--nb_jobs {args.nb_jobs} needs --job_id 0 to {args.nb_jobs - 1}: which share is this?")
+    if args.nb_jobs > 1 and args.build_index:
+        raise UserError("the index is built of all shares: use --build_index with merge.py")
+    files = database_files_from_arguments(args)
+    device = select_device(args.device)
+    precision = select_precision(args.precision, device)
+    encode_database(files, device, precision, args.flush_freq, args.job_id or 0, args.nb_jobs)
+    print(f"{files.experiment}: {files.database} encoded in {files.folder}")
+    if args.build_index:
+        build_index(files)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,80 @@
+"""ResNets (He et al., CVPR 2016) that make logits of mosaics."""
+
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from equihash.errors import UserError, nearest
+
+VERSIONS = {18: (BasicBlock, [2, 2, 2, 2]), 34: (BasicBlock, [3, 4, 6, 3]), 50: (Bottleneck, [3, 4, 6, 3])}
+
+
+class _LogitsResNet(ResNet):
+    """torchvision's ResNet, in channels_last, with k logits as its output."""
+
+    def __init__(self, k, batch_norm, version):
+        if version not in VERSIONS:
+            raise UserError(f"unknown ResNet version {version!r}{nearest(version, VERSIONS)}")
+        super().__init__(*VERSIONS[version])
+        nb_features = self.fc.in_features
+        if batch_norm:
+            self.fc = nn.Sequential(nn.Linear(nb_features, k, bias=False), nn.BatchNorm1d(k))
+        else:
+            self.fc = nn.Linear(nb_features, k)
+        self.k = k
+
+    def _use_channels_last(self):
+        # Module.to would do, were it not that it cannot change the layout of fake tensors.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+
+    def _logits(self, images, leading_shape):
+        """Return the logits (*leading_shape, k) of images (n, c, h, w)."""
+        return super().forward(images).view(*leading_shape, self.k)
+
+
+class Uint8ResNet(_LogitsResNet):
+    """ResNet for colour images: uint8 (..., 3, h, w) to logits (..., k). The input is scaled to [-1, 1].
+
+    Parameters
+    ----------
+    k : int
+        Number of logits.
+    batch_norm : bool
+        Whether the last layer is linear without bias and then batch-normalised, or linear with bias.
+    version : 18, 34 or 50
+    HWC : bool
+        Whether the images are (..., h, w, 3).
+    """
+
+    def __init__(self, k=64, batch_norm=True, version=18, HWC=False):
+        super().__init__(k, batch_norm, version)
+        self.HWC = HWC
+        self._use_channels_last()
+
+    def forward(self, images):
+        leading_shape, images = images.shape[:-3], images.reshape(-1, *images.shape[-3:])
+        images = images.permute(0, 3, 1, 2) if self.HWC else images
+        # The layout is changed first, while a pixel is 3 bytes.
+        images = images.contiguous(memory_format=torch.channels_last).to(self.conv1.weight.dtype)
+        return self._logits(images.div_(127.5).sub_(1), leading_shape)
+
+
+class MnistResNet(_LogitsResNet):
+    """ResNet for images of one channel: float (..., h, w) to logits (..., k). The input is taken as it is.
+
+    Parameters
+    ----------
+    k, batch_norm, version
+        See `Uint8ResNet`.
+    """
+
+    def __init__(self, k=64, batch_norm=True, version=18):
+        super().__init__(k, batch_norm, version)
+        self.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self._use_channels_last()
+
+    def forward(self, images):
+        return self._logits(images.reshape(-1, 1, *images.shape[-2:]), images.shape[:-2])

@@ -1,0 +1,55 @@
+"""Fetching published HDF5 files from the Hugging Face hub (an optional extra: pip install huggingface_hub)."""
+
+import os
+import shutil
+from pathlib import Path
+
+from equihash.errors import UserError
+from equihash.files import open_hdf5
+
+
+def download_hdf5(repository, word, contents, output):
+    """Fetch the HDF5 file of a dataset repository whose path contains `word`, check it, and put it at `output`.
+
+    An interrupted download is taken up where it stopped: huggingface_hub keeps its part in a folder beside `output`.
+
+    Parameters
+    ----------
+    repository : str
+        OWNER/NAME of a dataset.
+    word : str
+    contents : dict of name to (dtype, row shape)
+        The datasets that the file must hold.
+    output : str
+
+    Raises
+    ------
+    UserError
+        huggingface_hub is missing, the hub cannot be reached, or the repository does not hold one such file.
+    """
+    try:
+        from huggingface_hub import hf_hub_download, list_repo_files
+    except ImportError:
+        raise UserError(
+            f"downloading {repository} needs huggingface_hub: pip install huggingface_hub, or make the file with "
+            "--source or --nb_maps (see --help)"
+        ) from None
+    folder = Path(output).parent / f".{Path(output).name}.download"
+    try:
+        there = list_repo_files(repository, repo_type="dataset")
+        names = [name for name in there if name.lower().endswith((".hdf5", ".h5")) and word in name.lower()]
+        if len(names) != 1:
+            raise UserError(f"{repository} should hold one HDF5 file of {word!r}; it holds: {', '.join(there)}")
+        path = hf_hub_download(repository, names[0], repo_type="dataset", local_dir=folder)
+    except UserError:
+        raise
+    except Exception as error:  # the client's errors share no base, and change with the HTTP library below it
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{repository} cannot be downloaded: {reason}") from None
+    with open_hdf5(path) as file:
+        for name, (dtype, row_shape) in contents.items():
+            dataset = file.get(name)
+            if getattr(dataset, "shape", (0,))[1:] != row_shape or dataset.dtype != dtype:
+                raise UserError(f"{names[0]} of {repository} does not hold `{name}` as it should; it is left at {path}")
+    os.replace(path, output)
+    shutil.rmtree(folder)

@@ -1,0 +1,177 @@
+"""Banks of 180x180 images, made from any folder of pictures or fetched as published.
+
+The published ones are centre crops of Open Images (Kuznetsova et al., IJCV 2020), 100,000 a split.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from equihash.datasets.noisy_open_images_mosaic import SIDE
+from equihash.errors import UserError
+from equihash.files import atomic
+from equihash.prepare.download import download_hdf5
+
+FOLDER = "data/datasets/OpenImages/hdf5"
+REPOSITORY = "duchema/open-images-100k-180x180"
+NB_THREADS = os.cpu_count() or 1
+COPY_BLOCK = 1000  # images
+
+
+def bank_path(split):
+    return Path(FOLDER) / f"{split}.hdf5"
+
+
+def prepare_open_images(source, output):
+    """Write `images`, uint8 (N, 180, 180, 3): the centre of each picture in a folder and its sub-folders.
+
+    A picture whose shorter side is below 180 is scaled up to it first. The order is that of the sorted paths. Files
+    that cannot be read are reported and skipped, and so are pictures whose centre is already there. Hidden files are
+    not looked at. An interrupted run is taken up where it stopped, as long as the list of files has not changed.
+
+    Parameters
+    ----------
+    source, output : str
+
+    Returns
+    -------
+    collections.Counter
+        Numbers of files "kept", "unreadable" and "duplicate".
+
+    Raises
+    ------
+    UserError
+        The folder does not exist, or is empty, or holds no readable picture.
+    """
+    source, output = Path(source), Path(output)
+    if not source.is_dir():
+        raise UserError(f"{source} is not a folder")
+    names = _list(source)
+    if not names:
+        raise UserError(f"{source} is empty")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    journal = _Journal(output, names)
+    with (
+        journal,
+        ThreadPoolExecutor(NB_THREADS) as pool,
+        tqdm(total=len(names), initial=len(journal.outcomes), unit="file") as bar,
+    ):
+        left = names[len(journal.outcomes) :]
+        for name, (image, reason) in zip(left, _map_in_order(pool, _centre, [source / name for name in left])):
+            if image is None:
+                tqdm.write(f"skipped {name!r}: {reason}")
+                journal.add("unreadable")
+            else:
+                journal.add_image(image)
+            bar.update()
+    counts = Counter(outcome if outcome in ("unreadable", "duplicate") else "kept" for outcome in journal.outcomes)
+    if not counts["kept"]:
+        journal.delete()
+        raise UserError(f"{source} holds no readable picture")
+    rows = np.memmap(journal.rows_path, np.uint8, "r", shape=(counts["kept"], SIDE, SIDE, 3))
+    with atomic(output) as temporary, h5py.File(temporary, "w") as file:
+        images = file.create_dataset("images", rows.shape, np.uint8)
+        for first in range(0, len(rows), COPY_BLOCK):
+            images[first : first + COPY_BLOCK] = rows[first : first + COPY_BLOCK]
+    journal.delete()
+    return counts
+
+
+def download_open_images(split, output):
+    """Fetch one published split from Hugging Face. Raises UserError where that fails."""
+    download_hdf5(REPOSITORY, split, {"images": (np.uint8, (SIDE, SIDE, 3))}, output)
+
+
+class _Journal:
+    """What became of each file so far, and the images kept, in two files beside `output`.
+
+    The journal is JSON lines: the digest of the list of files, then of each file "unreadable", "duplicate" or the
+    digest of its image. An image is written before its line, so that after a crash the images of all lines are there.
+    """
+
+    def __init__(self, output, names):
+        self.rows_path = output.with_name(f".{output.name}.partial")
+        self.path = output.with_name(f".{output.name}.journal")
+        listing = hashlib.sha256(b"\0".join(map(os.fsencode, names))).hexdigest()
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        lines = [json.loads(line) for line in lines if line.endswith("\n")]
+        self.outcomes = lines[1:] if lines[:1] == [listing] else []
+        self.digests = {outcome for outcome in self.outcomes if outcome not in ("unreadable", "duplicate")}
+        if len(self.digests) * SIDE * SIDE * 3 > (self.rows_path.stat().st_size if self.rows_path.exists() else 0):
+            self.outcomes, self.digests = [], set()
+        with atomic(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in [listing, *self.outcomes]))
+
+    def __enter__(self):
+        self.rows_file = open(self.rows_path, "ab", buffering=0)
+        self.rows_file.truncate(len(self.digests) * SIDE * SIDE * 3)
+        self.file = open(self.path, "a", buffering=1)
+
+    def __exit__(self, *exception):
+        self.rows_file.close()
+        self.file.close()
+
+    def add(self, outcome):
+        self.outcomes.append(outcome)
+        self.file.write(json.dumps(outcome) + "\n")
+
+    def add_image(self, image):
+        content = image.tobytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest in self.digests:
+            self.add("duplicate")
+        else:
+            self.rows_file.write(content)
+            self.digests.add(digest)
+            self.add(digest)
+
+    def delete(self):
+        self.rows_path.unlink()
+        self.path.unlink()
+
+
+def _list(source):
+    """Return the paths of the files below `source`, relative to it, sorted; hidden ones left out."""
+    names = []
+    for folder, folders, files in os.walk(source):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [(Path(folder) / name).relative_to(source) for name in files if not name.startswith(".")]
+    return [name.as_posix() for name in sorted(names)]
+
+
+def _map_in_order(pool, function, items):
+    """Like `pool.map`, but only a few results wait to be taken: they are large."""
+    waiting = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > 4 * NB_THREADS:
+            yield waiting.popleft().result()
+    for future in waiting:
+        yield future.result()
+
+
+def _centre(path):
+    """Return the uint8 (180, 180, 3) centre of a picture and None, or None and why it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(_square(ImageOps.exif_transpose(image))), None
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        return None, str(error) or type(error).__name__
+
+
+def _square(image):
+    side = min(*image.size, SIDE)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip to 8
+        image = Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
+    image = image.convert("RGB")
+    return image if side == SIDE else image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)

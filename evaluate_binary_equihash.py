@@ -1,0 +1,49 @@
+"""Evaluate an encoded and indexed database: a table, results.json and pictures.
+
+python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --nb_lookups 1 64
+"""
+
+import argparse
+
+from equihash import errors
+from equihash.devices import add_device_argument, select_device
+from equihash.errors import UserError
+from equihash.evaluation.pictures import draw_gallery, draw_hamming_distances
+from equihash.evaluation.retrieval import evaluate_database
+from equihash.evaluation.tables import results_table
+from equihash.experiment import DatabaseFiles, add_experiment_arguments, experiments_from_arguments
+from equihash.fingerprints import build_index, encode_database
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_experiment_arguments(parser, all_rows=True)
+    add_device_argument(parser)
+    parser.add_argument("-q", "--no_queries", action="store_true", help="only the collision rates")
+    parser.add_argument("-e", "--encode", action="store_true", help="encode and index first")
+    parser.add_argument(
+        "--nb_lookups", type=int, nargs="+", default=[1], metavar="N", help="lookups a query, by multi-probing"
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    if min(args.nb_lookups) < 1:
+        raise UserError("--nb_lookups must be at least 1")
+    all_results = []
+    for experiment in experiments_from_arguments(args):
+        files = DatabaseFiles(experiment, args.database_name, args.which)
+        if args.encode:
+            encode_database(files, select_device(args.device))
+            build_index(files)
+        all_results.append(evaluate_database(files, args.nb_lookups, not args.no_queries))
+        draw_hamming_distances(files.folder / "hamming_distances.png", all_results[-1])
+        if not args.no_queries:
+            draw_gallery(files.folder / "gallery.png", files)
+        print(f"{experiment}: {files.results}")
+    print(results_table(all_results))
+
+
+if __name__ == "__main__":
+    errors.run(main)
