@@ -7,10 +7,10 @@ lets autograd differentiate their entropies; it is timed on some of the tuples, 
 """
 
 import argparse
+import ctypes
 import os
 import statistics
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -80,25 +80,17 @@ def peak_bytes(function, device):
         torch.cuda.reset_peak_memory_stats(device)
         function()
         return torch.cuda.max_memory_allocated(device) - before
-    done = threading.Event()
-    before = peak = _resident_bytes()
-
-    def watch():
-        nonlocal peak
-        while not done.wait(0.001):
-            peak = max(peak, _resident_bytes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak starts again from what is held now
+    before = _kibibytes("VmRSS")
     function()
-    done.set()
-    watcher.join()
-    return peak - before
+    return 1024 * (_kibibytes("VmHWM") - before)
 
 
-def _resident_bytes():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _kibibytes(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(key))
 
 
 def main():

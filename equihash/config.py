@@ -200,10 +200,10 @@ def _override(config, text):
     while isinstance(place, dict):
         key, colon, rest = rest.partition(":")
         path.append(key)
-        if not colon:
-            raise UserError(f"-a {text}: write key:sub:value{_nearest_key(place, key) if key not in place else ''}")
         if key not in place:
             raise UserError(f"-a {text}: unknown key {':'.join(path)!r}{_nearest_key(place, key)}")
+        if not colon:
+            raise UserError(f"-a {text}: write key:sub:value")
         place = place[key]
     set_value(config, path, _parse(rest, place), f"-a {text}")
 

@@ -17,7 +17,6 @@ them.
 """
 
 from functools import lru_cache
-from itertools import chain
 from math import comb
 
 import numpy as np
@@ -25,10 +24,10 @@ import torch
 
 from equihash.losses.tuples import all_tuples
 
-# A block has about as many rows (signed products of heads or of tails), which keeps its chunks in the CPU's cache.
+# Heads are taken a block at a time: about as many rows of signed products, which stay in a CPU's cache.
 BLOCK_ROWS = 1 << 12
-# Numbers in the largest buffer: 64 MiB in float32.
-BUFFER_SIZE = 1 << 24
+# Numbers in the buffers of SomeTuples, 8 MiB in float32: bounds the chunks.
+BUFFER_SIZE = 1 << 21
 
 
 def shannon_gradient(logits, tuples, gradient_type="normal", prior=1.0, chunk_size=512):
@@ -83,9 +82,9 @@ class ShannonGradient:
 
     def __init__(self, tuples, nb_bits, device="cpu"):
         tuples = np.sort(np.asarray(tuples, dtype=np.int64), axis=1)
-        if tuples.ndim != 2 or tuples.shape[1] < 2:
-            raise ValueError(f"tuples: an array (T, s) with s >= 2 is needed, not {tuples.shape}")
-        if tuples.size and (tuples[:, 0].min() < 0 or tuples[:, -1].max() >= nb_bits):
+        if tuples.ndim != 2 or not len(tuples) or tuples.shape[1] < 2:
+            raise ValueError(f"tuples: an array (T, s) with T >= 1 and s >= 2 is needed, not {tuples.shape}")
+        if tuples[:, 0].min() < 0 or tuples[:, -1].max() >= nb_bits:
             raise ValueError(f"tuples: bits are numbered from 0 to {nb_bits - 1}")
         if (tuples[:, 1:] == tuples[:, :-1]).any():
             raise ValueError("tuples: a bit appears twice in a tuple")
@@ -126,12 +125,17 @@ class AllTuples:
 
         Parameters
         ----------
-        soft, counted : float tensors (k, 2, N)
-            Probabilities of 0 and of 1; what to average them from.
+        soft : float tensor (k, 2, N)
+            Probabilities of 0 and of 1.
+        counted : float tensor (k, 2, N)
+            What the joints are sums of: the probabilities, or the hard bits.
+        prior : float
+            Added to each joint sum.
+        chunk_size : int
         """
         nb_bits, _, nb_instances = soft.shape
         gradient = torch.zeros_like(soft[:, 0])
-        for heads in self.heads.split(BLOCK_ROWS >> self.heads.shape[1]):
+        for heads in self.heads.split(max(1, BLOCK_ROWS >> self.heads.shape[1])):
             joints = soft.new_zeros(len(heads) << heads.shape[1], 2 * nb_bits)
             for chunk in counted.split(chunk_size, dim=2):
                 chunk = chunk.contiguous()
@@ -146,92 +150,104 @@ class AllTuples:
 
 
 class SomeTuples:
-    """Any set of tuples: the head is the first half of a tuple's bits, the tail is the other half.
+    """Any set of tuples, its work proportional to their number.
 
-    The heads' tails are gathered, and multiplied in batches of small matrices.
+    The head is the first half of a tuple's bits, the tail is the other half. Each head's tails are gathered, and
+    multiplied by it in batches of small matrices. For the gradient, the two halves take either part.
     """
 
     def __init__(self, tuples, device):
-        self.nb_tuples, self.size = tuples.shape
-        half = self.size // 2
+        half = tuples.shape[1] // 2
         left, right = tuples[:, :half], tuples[:, half:]
         self.sides = [Side(left, right, device), Side(right, left, device)]
+        self.joints_shape = (len(tuples) + 1, 1 << left.shape[1], 1 << right.shape[1])  # the last is Side's filler
 
     def __call__(self, soft, counted, prior, chunk_size):
         """See `AllTuples`."""
-        forward = self.sides[0]
-        rows = max(side.buffer_rows for side in self.sides)
-        chunk_size = max(1, min(chunk_size, BUFFER_SIZE // rows))
-        sums = [0.0] * len(forward.blocks)
-        for chunk in counted.split(chunk_size, dim=2):
-            chunk = chunk.contiguous()
-            for b, (heads, tails, _) in enumerate(forward.gathered(chunk)):
-                sums[b] += torch.bmm(_products(chunk, heads), tails.transpose(1, 2))
-        # One more than there are tuples: the last is what fills the blocks.
-        joints = soft.new_zeros(self.nb_tuples + 1, 1 << forward.heads.shape[1], 1 << forward.tails.shape[1])
-        for (_, _, members), total in zip(forward.blocks, sums):
-            joints[members] = total.unflatten(2, (members.shape[1], -1)).transpose(1, 2)
+        chunk_size = max(1, min(chunk_size, BUFFER_SIZE // max(side.buffer_rows for side in self.sides)))
+        joints = soft.new_zeros(self.joints_shape)
+        self.sides[0].add_joints(joints, counted, chunk_size)
         logs = _log(joints + prior)
         logs[-1] = 0.0
-
         gradient = torch.zeros_like(soft[:, 0])
-        for side, side_logs in zip(self.sides, (logs, logs.transpose(1, 2))):
-            side.add_gradient(gradient, side_logs, soft, chunk_size)
+        self.sides[0].add_gradient(gradient, logs, soft, chunk_size)
+        self.sides[1].add_gradient(gradient, logs.transpose(1, 2), soft, chunk_size)
         return gradient
 
 
 class Side:
-    def __init__(self, heads, tails, device):
-        self.heads, head_of = np.unique(heads, axis=0, return_inverse=True)
-        self.tails, tail_of = np.unique(tails, axis=0, return_inverse=True)
-        nb_tuples, nb_heads = len(heads), len(self.heads)
-        counts = np.bincount(head_of, minlength=nb_heads)
-        order = np.argsort(-counts, kind="stable")
-        rank = np.argsort(order)[head_of]
-        self.heads, counts = self.heads[order], counts[order]
-        members_order = np.argsort(rank, kind="stable")
-        rank = rank[members_order]
-        position = np.arange(nb_tuples) - (np.cumsum(counts) - counts)[rank]
-        put = lambda array: torch.as_tensor(array, device=device)
-        tail_of = np.append(tail_of, 0)
-        self.blocks = []
-        start = 0
-        while start < nb_heads:
-            width = counts[start]
-            stop = min(nb_heads, start + max(1, (BLOCK_ROWS >> self.tails.shape[1]) // width))
-            members = np.full((stop - start, width), nb_tuples)
-            inside = slice(*np.searchsorted(rank, [start, stop]))
-            members[rank[inside] - start, position[inside]] = members_order[inside]
-            self.blocks.append((put(self.heads[start:stop]), put(tail_of[members]), put(members)))
-            start = stop
-        self.heads = put(self.heads)
-        self.tails = put(self.tails)
-        self.buffer_rows = max([len(self.tails)] + [members.numel() for _, _, members in self.blocks]) << self.tails.shape[1]
+    """Tuples grouped by their heads.
 
-    def gathered(self, chunk):
-        products = _products(chunk, self.tails).flatten(1)
-        buffer = products.new_empty(max(tails.numel() for _, tails, _ in self.blocks), products.shape[1])
-        for heads, tails, members in self.blocks:
-            gathered = torch.index_select(products, 0, tails.flatten(), out=buffer[: tails.numel()])
-            yield heads, gathered.view(len(heads), -1, chunk.shape[2]), members
+    Heads of about as many tails make a block, a rectangle of (head, tail) places; the places left over are filled
+    with tuple number T, whose log-ratios are 0.
+
+    Parameters
+    ----------
+    heads : int array (T, h)
+    tails : int array (T, t)
+
+    Attributes
+    ----------
+    blocks : list of (heads (H, h), tails (H, m), members (H, m))
+        Bits of the heads; numbers of their tails, in `self.tails`; numbers of the tuples that these make.
+    """
+
+    def __init__(self, heads, tails, device):
+        heads, head_of = np.unique(heads, axis=0, return_inverse=True)
+        tails, tail_of = np.unique(tails, axis=0, return_inverse=True)
+        tail_of = np.append(tail_of, 0)
+        by_head = np.argsort(head_of, kind="stable")
+        counts = np.bincount(head_of)
+        starts = np.cumsum(counts) - counts
+        order = np.argsort(-counts, kind="stable")
+        self.size, self.tail_values = heads.shape[1], 1 << tails.shape[1]
+        self.tails = torch.as_tensor(tails, device=device)
+        self.blocks = []
+        while len(order):
+            widest = counts[order[0]]
+            chosen, order = np.split(order, [max(1, BLOCK_ROWS // (widest * self.tail_values))])
+            places = np.arange(widest)
+            positions = np.minimum(starts[chosen, None] + places, len(by_head) - 1)
+            members = np.where(places < counts[chosen, None], by_head[positions], len(by_head))
+            block = heads[chosen], tail_of[members], members
+            self.blocks.append([torch.as_tensor(array, device=device) for array in block])
+        self.block_tails = max(members.numel() for _, _, members in self.blocks)
+        self.buffer_rows = self.tail_values * max(len(tails), self.block_tails)
+
+    def add_joints(self, joints, counted, chunk_size):
+        """Set the sums over instances of the products of the bits: joints (T + 1, 2^h, 2^t)."""
+        sums = [0.0] * len(self.blocks)
+        for chunk in counted.split(chunk_size, dim=2):
+            chunk = chunk.contiguous()
+            for i, (heads, tails) in enumerate(self._gather(chunk)):
+                sums[i] += torch.bmm(_products(chunk, heads), tails.transpose(1, 2))
+        for (_, _, members), total in zip(self.blocks, sums):
+            joints[members] = total.unflatten(2, (-1, self.tail_values)).transpose(1, 2)
 
     def add_gradient(self, gradient, logs, soft, chunk_size):
-        size = self.heads.shape[1]
+        """Add to `gradient` (k, N) the part of the heads' bits, from the logarithms (T + 1, 2^h, 2^t)."""
         ratios = []
-        for bit in range(size):
-            split = logs.unflatten(1, (1 << bit, 2, -1))
-            ratios.append((split[:, :, 1] - split[:, :, 0]).flatten(1, 2))
-        ratios = torch.cat(ratios, dim=1)
-        blocks = [ratios[members].permute(0, 2, 1, 3).flatten(2).contiguous() for _, _, members in self.blocks]
+        for i in range(self.size):
+            of_bit = logs.unflatten(1, (1 << i, 2, -1))
+            ratios.append((of_bit[:, :, 1] - of_bit[:, :, 0]).flatten(1, 2))
+        ratios = torch.cat(ratios, dim=1)  # (T + 1, h 2^(h-1), 2^t)
+        ratios = [ratios[members].transpose(1, 2).flatten(2) for _, _, members in self.blocks]
         for start in range(0, soft.shape[2], chunk_size):
             chunk = soft[:, :, start : start + chunk_size].contiguous()
-            for block, (heads, tails, _) in zip(blocks, self.gathered(chunk)):
-                sums = torch.bmm(block, tails).unflatten(1, (size, -1))
-                for bit in range(size):
-                    others = torch.cat([heads[:, :bit], heads[:, bit + 1 :]], dim=1)
-                    gradient[:, start : start + chunk_size].index_add_(
-                        0, heads[:, bit], (sums[:, bit] * _products(chunk, others)).sum(dim=1)
-                    )
+            for block_ratios, (heads, tails) in zip(ratios, self._gather(chunk)):
+                sums = torch.bmm(block_ratios, tails).unflatten(1, (self.size, -1))
+                for i in range(self.size):
+                    others = torch.cat([heads[:, :i], heads[:, i + 1 :]], dim=1)
+                    slopes = (sums[:, i] * _products(chunk, others)).sum(dim=1)
+                    gradient[:, start : start + chunk_size].index_add_(0, heads[:, i], slopes)
+
+    def _gather(self, chunk):
+        """Yield each block's heads (H, h), and the products of their tails (H, m 2^t, n), in one reused buffer."""
+        products = _products(chunk, self.tails).flatten(1)
+        buffer = products.new_empty(self.block_tails, products.shape[1])
+        for heads, tails, _ in self.blocks:
+            gathered = torch.index_select(products, 0, tails.flatten(), out=buffer[: tails.numel()])
+            yield heads, gathered.view(len(heads), -1, chunk.shape[2])
 
 
 def _products(signed, tuples):

@@ -156,7 +156,7 @@ cdef cnp.ndarray count_blocks(const uint8_t[:, ::1] codes, int bits):
     cdef cnp.ndarray[int64_t, ndim=2] counts = np.zeros((blocks, 1 << bits), dtype=np.int64)
     cdef int64_t *out = &counts[0, 0]
     if n:
-        for b in prange(blocks, nogil=True, schedule="dynamic"):
+        for b in prange(blocks, nogil=True, schedule="dynamic", use_threads_if=blocks > 1):
             count_block(&codes[0, 0] + n * b // blocks * nbytes, n * (b + 1) // blocks - n * b // blocks,
                         nbytes, bits, out + (<int64_t>b << bits))
     return counts
@@ -189,7 +189,7 @@ def place(const uint8_t[:, ::1] codes, int64_t first_id, int64_t[::1] position, 
     cursors[:, left_out] = -1
     blocks = len(counts)
     to = &cursors[0, 0]
-    for b in prange(blocks, nogil=True, schedule="dynamic"):
+    for b in prange(blocks, nogil=True, schedule="dynamic", use_threads_if=blocks > 1):
         place_block(&codes[0, 0] + n * b // blocks * nbytes, n * (b + 1) // blocks - n * b // blocks,
                     first_id + n * b // blocks, nbytes, wide, bits, to + (<int64_t>b << bits), &out_codes[0, 0], ids)
     start += np.where(left_out, 0, counts.sum(axis=0))
@@ -439,13 +439,15 @@ cdef class Reader:
             raise Damaged
         return ids
 
-    def _one(self, const uint8_t[::1] code):
+    def _one(self, const uint8_t[:] code):
         """The ids of one code."""
         cdef int64_t first = 0, count = 0
         cdef cnp.npy_intp size
         cdef cnp.ndarray ids
         if code.shape[0] != self.arrays.nbytes:
             raise ValueError(f"a code of this index has {self.arrays.nbytes} bytes, not {code.shape[0]}")
+        if code.strides[0] != 1:
+            code = np.ascontiguousarray(code)
         if find_many(&self.arrays, &code[0], 1, &first, &count):
             raise Damaged
         size = count

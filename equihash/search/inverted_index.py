@@ -333,27 +333,27 @@ class _FileBuilder:
     def __init__(self, dataset, file, memory_limit, progress):
         self.dataset, self.file = dataset, file
         self.layout = _Layout(*dataset.shape)
-        self.rows = min(max(memory_limit // 8 // self.layout.nbytes, 1), MOST_ROWS)
-        self.budget = memory_limit * 6 // 10
+        self.rows = min(max(memory_limit // 16 // self.layout.nbytes, 1), MOST_ROWS)
+        self.budget = memory_limit * 7 // 10      # the rest: spare room of a quarter of this, rows being read
         self.bar = tqdm(total=self.layout.size, desc="index", unit="code", unit_scale=True, disable=not progress)
         self.checksums = [0, 0, 0]
 
     def run(self, metadata):
-        layout = self.layout
+        layout, width = self.layout, self.layout.dtype.itemsize
         self.sections, _ = layout.sections(len(json.dumps(metadata).encode()))
-        self.counts = sum((layout.histogram(codes) for _, codes in self.chunks()), np.zeros(layout.partitions, int))
-        self.starts = np.cumsum(self.counts) - self.counts
-        cost = self.counts * (layout.nbytes + layout.dtype.itemsize) + (layout.dtype.itemsize << layout.sub_bits)
-        heavy = (cost > self.budget // (4 * _index.threads())) & (self.counts > 1)
-        passes = self.plan(np.flatnonzero(~heavy), cost)
-        self.bar.total = layout.size * (1 + len(passes) + 2 * heavy.any())
-        for partitions in passes:
-            self.write_partitions(partitions)
-        if heavy.any():
-            self.write_heavy(np.flatnonzero(heavy))
+        with self.bar:
+            self.counts = sum((layout.histogram(codes) for _, codes in self.chunks()), np.zeros(layout.partitions, int))
+            self.starts = np.cumsum(self.counts) - self.counts
+            cost = self.counts * (layout.nbytes + width) + (width << layout.sub_bits)
+            heavy = (cost > self.budget // (4 * _index.threads())) & (self.counts > 1)
+            passes = self.plan(np.flatnonzero(~heavy), cost)
+            self.bar.total = layout.size * (1 + len(passes) + 2 * heavy.any())
+            for partitions in passes:
+                self.write_partitions(partitions)
+            if heavy.any():
+                self.write_heavy(np.flatnonzero(heavy))
         self.write(0, 1 << layout.bits, np.array([layout.size], layout.dtype))
         layout.write_header(self.file, metadata, self.checksums)
-        self.bar.close()
 
     def plan(self, partitions, cost):
         """Split the partitions into passes within the budget."""
@@ -384,17 +384,16 @@ class _FileBuilder:
         self.file.write(np.ascontiguousarray(array).data if array.size else b"")
 
     def write_partitions(self, partitions):
-        layout, buckets = self.layout, 1 << self.layout.sub_bits
-        codes, ids, offsets = layout.sort(self.chunks(), partitions, self.counts[partitions])
-        first = 0
-        for i, partition in enumerate(partitions):
-            last = first + self.counts[partition]
-            begin = offsets[i * buckets:(i + 1) * buckets]
-            begin += layout.dtype.type(self.starts[partition] - first)
-            self.write(0, partition * buckets, begin)
-            self.write(1, self.starts[partition], codes[first:last])
-            self.write(2, self.starts[partition], ids[first:last])
-            first = last
+        codes, ids, offsets = self.layout.sort(self.chunks(), partitions, self.counts[partitions])
+        row = 0
+        for run in np.split(partitions, np.flatnonzero(np.diff(partitions) > 1) + 1):
+            begin = offsets[row << self.layout.sub_bits:row + len(run) << self.layout.sub_bits]
+            first, count, start = int(begin[0]), self.counts[run].sum(), self.starts[run[0]]
+            self.write(1, start, codes[first:first + count])
+            self.write(2, start, ids[first:first + count])
+            begin += begin.dtype.type(start - first)
+            self.write(0, run[0] << self.layout.sub_bits, begin)
+            row += len(run)
 
     def write_heavy(self, partitions):
         layout, buckets = self.layout, 1 << self.layout.sub_bits
@@ -411,7 +410,7 @@ class _FileBuilder:
             starts, _ = _runs(codes)
             codes, counts = codes[starts], np.add.reduceat(counts, starts) if len(starts) else counts
 
-        _, _, offsets = sort(0, codes)
+        offsets = sort(0, codes)[2].astype(int)
         ends = np.concatenate([[0], np.cumsum(counts)])
         shifts = self.starts[partitions] - ends[offsets[:-1:buckets]]
         position = ends[:-1] + np.repeat(shifts, np.diff(offsets[::buckets]))

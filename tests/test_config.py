@@ -1,0 +1,141 @@
+import json
+
+import pytest
+from conftest import REPOSITORY
+
+from equihash.config import differences, load_config, read_variants
+from equihash.errors import UserError
+
+TABLES = {
+    ("ShannonHamming", "lambda_ablation"): (55, "s3210_l0.005", "s3214_l0.06"),
+    ("ShannonHamming", "l2_ablation"): (15, "s3210_l2_0.001", "s3214_l2_0.1"),
+    ("ShannonHamming", "partial4_ablation"): (60, "s3210_p4_l0.001", "s3214_p4_l0.05"),
+    ("ShannonHamming", "partial4x4_ablation"): (50, "s3210_p4x4_l0.001", "s3214_p4x4_l0.03"),
+    ("ShannonHamming", "shannon_pairs_ablation"): (70, "s3210_pairs_l0.8", "s3214_pairs_l5.0"),
+    ("ShannonHamming", "pseudo_grad_ablation"): (40, "s3210_pseudo_l0.005", "s3214_pseudo_l0.05"),
+    ("HashNet", "alpha_ablation"): (50, "s3210_a0.01", "s3214_a0.1"),
+    ("JMLH", "nb_classes_ablation"): (20, "s3210_n100", "s3214_n100000"),
+}
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+
+
+def test_published_values():
+    config = load_config("FastMnistMosaic", "ShannonHamming")
+    assert (config["name"], config["seed"], config["nb_steps"]) == ("main", 51966, 100000)
+    assert (config["eval_freq"], config["eval_size"]) == (100, 50000)
+    assert config["network_class"] == "MnistMosaicCNN" and config["network_kwargs"] == {"k": 64, "batch_norm": True}
+    assert config["loader_class"] == "MnistMosaic" and config["loader_kwargs"]["size"] == 256
+    trainer = config["trainer_kwargs"]
+    assert config["trainer_class"] == "ShannonHammingTrainer"
+    assert (trainer["optim_class"], trainer["optim_kwargs"], trainer["clip_value"]) == ("Adam", {"lr": 0.001}, 10.0)
+    assert (trainer["nb_batch_per_step"], trainer["shannon_lambda"], trainer["hamming_lambda"]) == (8, 0.01, 1.0)
+    assert trainer["shannon_gradient_kwargs"] == {"batch_size": 512, "gradient_type": "normal", "prior": 1.0}
+    assert trainer["huber_loss_kwargs"] == {"maximum_slope": 0.0, "branching_point": 9.0}
+    hashnet = load_config("FastMnistMosaic", "HashNet")["trainer_kwargs"]
+    assert hashnet["alpha"] == 0.15
+    assert hashnet["beta_scheduler_kwargs"] == {"init": 1.0, "gamma": 0.0005, "power": 0.5, "step_size": 200}
+    jmlh = load_config("FastMnistMosaic", "JMLH")["trainer_kwargs"]
+    assert jmlh["nb_classes"] == 10000
+    assert jmlh["loss_kwargs"] == {
+        "kld_coeff": 0.1, "bias": True, "deterministic": False, "binarization": "heaviside"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("model, table", TABLES)
+def test_variant_tables(model, table):
+    nb_rows, first, last = TABLES[model, table]
+    header, rows = read_variants("FastMnistMosaic", model, table)
+    names = [row[header.index("name")] for row in rows]
+    assert (len(rows), names[0], names[-1]) == (nb_rows, first, last)
+    for number, row in enumerate(rows):
+        config = load_config("FastMnistMosaic", model, table, number)
+        assert config["seed"] == 3210 + number % 5
+        assert config["name"].startswith(f"s{config['seed']}_")
+        assert str(row[-1]) in config["name"]
+
+
+def test_no_two_variants_of_a_model_share_a_name():
+    for model in ("ShannonHamming", "HashNet", "JMLH"):
+        names = ["main"]
+        for path in (REPOSITORY / "configs" / "FastMnistMosaic" / model).glob("*.json"):
+            if path.stem != "modelconfig":
+                header, rows = read_variants("FastMnistMosaic", model, path.stem)
+                names += [row[header.index("name")] for row in rows]
+        assert len(names) == len(set(names))
+
+
+def test_the_readme_variant():
+    config = load_config("FastMnistMosaic", "ShannonHamming", "lambda_ablation", 5)
+    assert config["name"] == "s3210_l0.006" and config["trainer_kwargs"]["shannon_lambda"] == 0.006
+
+
+def test_overrides_keep_the_type():
+    words = [
+        "nb_steps:10", "trainer_kwargs:optim_kwargs:lr:1", "network_kwargs:batch_norm:false",
+        "trainer_kwargs:lr_scheduler_class:OneCycleLR", "loader_kwargs:path:a:b", "nb_steps:1e3",
+    ]  # fmt: skip
+    config = load_config("FastMnistMosaic", "ShannonHamming", overrides=words)
+    assert config["nb_steps"] == 1000
+    assert config["trainer_kwargs"]["optim_kwargs"]["lr"] == 1.0
+    assert config["network_kwargs"]["batch_norm"] is False
+    assert config["trainer_kwargs"]["lr_scheduler_class"] == "OneCycleLR"
+    assert config["loader_kwargs"]["path"] == "a:b"
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("nb_step:3", "'nb_steps'"),
+        ("trainer_kwargs:shanon_lambda:3", "'shannon_lambda'"),
+        ("trainer_kwargs:huber_loss_kwargs:maximum_slop:3", "'maximum_slope'"),
+        ("nb_steps:many", "must be int"),
+        ("nb_steps:1.5", "must be int"),
+        ("trainer_kwargs:optim_kwargs:lr:fast", "must be float"),
+        ("network_kwargs:batch_norm:1", "must be bool"),
+        ("trainer_kwargs:3", "unknown key"),
+        ("trainer_kwargs", "key:sub:value"),
+        ("trainer_kwargs:optim_class", "key:sub:value"),
+        ("eval_freq:0", "eval_freq"),
+        ("network_class:MnistCNN", "MnistMosaicCNN"),
+    ],
+)
+def test_wrong_overrides_are_refused(override, words):
+    with pytest.raises(UserError) as error:
+        load_config("FastMnistMosaic", "ShannonHamming", overrides=[override])
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "table, words",
+    [
+        ([["name", "trainer_kwargs:shanon_lambda"], ["a", 1.0]], "'shannon_lambda'"),
+        ([["name", "seed"], ["a", 1], ["a", 2]], "'a'"),
+        ([["name", "seed"], ["a"]], "row 0"),
+        ([["name", "seed"], ["a", "b"]], "must be int"),
+        ({"name": 1}, "list of rows"),
+        ([["name"]], "list of rows"),
+    ],
+)
+def test_wrong_tables_are_refused(tmp_path, monkeypatch, table, words):
+    task = tmp_path / "configs" / "Task"
+    (task / "Model").mkdir(parents=True)
+    for name in ("taskconfig.json", "ShannonHamming/modelconfig.json"):
+        text = (REPOSITORY / "configs" / "FastMnistMosaic" / name).read_text()
+        (task / name.replace("ShannonHamming", "Model")).write_text(text)
+    (task / "Model" / "table.json").write_text(json.dumps(table))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        load_config("Task", "Model", "table", 0)
+    assert words in str(error.value)
+
+
+def test_differences_name_the_keys():
+    one = load_config("FastMnistMosaic", "ShannonHamming")
+    other = load_config("FastMnistMosaic", "ShannonHamming", "lambda_ablation", 0)
+    assert differences(one, one) == []
+    lines = differences(one, other)
+    assert "trainer_kwargs:shannon_lambda 0.01, not 0.005" in lines and len(lines) == 3

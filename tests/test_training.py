@@ -1,0 +1,293 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import GOLDEN, QUICK, REPOSITORY, assert_same, quick
+from torch import nn
+
+from equihash.datasets import MnistMosaic
+from equihash.errors import UserError
+from equihash.models import MnistMosaicCNN
+from equihash.state import load_state, weights_digest
+from equihash.trainers import HashNetTrainer, JMLHTrainer, ShannonHammingTrainer, Trainer
+
+MODELS = ("ShannonHamming", "HashNet", "JMLH")
+MNIST = REPOSITORY / "data" / "datasets" / "Mnist" / "mnist.hdf5"
+
+
+def train(model, *overrides):
+    return ["train.py", "FastMnistMosaic", model, *quick(*overrides)]
+
+
+def make(trainer_class, seed=0, **kwargs):
+    torch.manual_seed(seed)
+    network = MnistMosaicCNN(k=16)
+    return trainer_class(network, MnistMosaic(MNIST, size=8, seed=seed), nb_batch_per_step=3, **kwargs)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_resumed_run_equals_undisturbed_run(workspace, model):
+    scheduler = ["trainer_kwargs:lr_scheduler_class:ExponentialLR", 'trainer_kwargs:lr_scheduler_kwargs:{"gamma":0.9}']
+    workspace.check(train(model, "nb_steps:6", *scheduler))
+    whole = workspace.state(model)
+    shutil.rmtree(workspace.experiments)
+    workspace.check(train(model, "nb_steps:4", *scheduler))
+    workspace.check(train(model, "nb_steps:6", *scheduler))
+    resumed = workspace.state(model)
+    assert resumed["trainer"]["step"] == 6
+    assert_same(resumed, whole)
+    if model == "JMLH":
+        assert whole["trainer"]["modules"]["classifier"]["weight"].shape == (10000, 64)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_loss_is_minimised(model):
+    """A few steps on the very same batches lower the loss; each trainer moves all its parameters."""
+    cls = {"ShannonHamming": ShannonHammingTrainer, "HashNet": HashNetTrainer, "JMLH": JMLHTrainer}[model]
+    trainer = make(cls, optim_kwargs={"lr": 0.003}, **({"nb_classes": 5} if model == "JMLH" else {}))
+    before = [parameter.clone() for parameter in trainer.parameters]
+    first, last = None, None
+    for _ in range(12):
+        trainer.loader.reseed(1)
+        trainer.train(1)
+        entry = trainer.aggregate()
+        last = entry["hamming_loss"] if model == "ShannonHamming" else entry["loss"]
+        first = last if first is None else first
+    assert last < first
+    assert all(not torch.equal(a, b) for a, b in zip(before, trainer.parameters))
+
+
+def test_one_and_two_forward_passes_give_the_same_run():
+    runs = {}
+    for passes in ("one", "two"):
+        trainer = make(ShannonHammingTrainer, forward_passes=passes)
+        trainer.train(3)
+        runs[passes] = (trainer.network.state_dict(), trainer.aggregate())
+    assert_same(*runs.values())
+
+
+def test_auto_measures_whether_the_activations_fit(monkeypatch):
+    for memory, passes in ((1 << 40, "one"), (1 << 10, "two")):
+        monkeypatch.setattr("equihash.trainers.trainer.available_memory", lambda device, memory=memory: memory)
+        trainer = make(ShannonHammingTrainer)
+        trainer.train(1)
+        assert trainer.forward_passes == passes
+    assert int(trainer.network.bn.num_batches_tracked) == 3
+
+
+def test_gradients_are_clipped_and_logged():
+    trainer = make(HashNetTrainer, clip_value=1e-9, optim_class="SGD", optim_kwargs={"lr": 1.0})
+    before = [parameter.clone() for parameter in trainer.parameters]
+    trainer.train(1)
+    moved = max((a - b).abs().max().item() for a, b in zip(before, trainer.parameters))
+    assert moved <= 1.3e-7  # one rounding error of float32 around 1
+    entry = trainer.aggregate()
+    assert 0.5 < entry["clipped_fraction"] <= 1 and entry["saturated_fraction"] == 0
+    assert trainer.training_log == {1: entry}
+
+
+def test_shuffled_partial_tuples():
+    trainer = make(ShannonHammingTrainer, shannon_tuple_size=4, shannon_shuffle_logits=True, shannon_lambda=1.0)
+    logits = torch.randn(50, 16)
+    trainer.loader.reseed(3)
+    shuffled = trainer._shannon_gradient(logits)
+    order = torch.from_numpy(MnistMosaic(MNIST, seed=3).label_stream.permutation(16))
+    torch.testing.assert_close(shuffled[:, order], trainer.shannon_gradient(logits[:, order].contiguous()))
+
+
+def test_bfloat16_is_close_to_float32():
+    logits = {}
+    for precision in (torch.float32, torch.bfloat16):
+        trainer = make(ShannonHammingTrainer, precision=precision)
+        logits[precision] = trainer._forward(trainer.loader.positive_pairs_batch())
+        assert logits[precision].dtype == torch.float32
+        trainer.train(1)
+    error = (logits[torch.bfloat16] - logits[torch.float32]).norm() / logits[torch.float32].norm()
+    assert 0 < error < 0.05
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(workspace):
+    workspace.check(train("HashNet", "nb_steps:2"))
+    before = workspace.state("HashNet")
+    command = train("HashNet", "nb_steps:6", "trainer_kwargs:alpha:nan")
+    workspace.refuse([*command, "--force_load"], "loss is nan at step 3")
+    assert_same(workspace.state("HashNet"), before)
+
+
+class NaNTrainer(HashNetTrainer):
+    def loss(self, logits, target):
+        return super().loss(logits, target) * (float("inf") if self.step == 2 else 1)
+
+
+def test_the_first_bad_step_is_named():
+    with pytest.raises(UserError, match="loss is inf at step 3"):
+        make(NaNTrainer).train(4)
+
+
+def test_stops_at_nb_steps_and_keeps_checkpoints_and_log(workspace):
+    workspace.check([*train("HashNet", "nb_steps:5", "eval_freq:2"), "-e", "-p", "1", "4"])
+    home = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main"
+    assert workspace.state("HashNet")["trainer"]["step"] == 5
+    for step in (1, 4):
+        assert workspace.state("HashNet", which=f"checkpoint{step}")["trainer"]["step"] == step
+    log = [json.loads(line) for line in (home / "current" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [0, 2, 4, 5]
+    assert "loss" not in log[0] and "loss" in log[1] and set(log[3]) >= {"train", "valid", "clipped_fraction"}
+    found = log[3]["valid"]
+    assert sum(found["positive_hamming_distances"]) == found["nb_pairs"] == 64 and found["nb_codes"] == 128
+    assert set(found["worst_entropies"]) == {"1", "2", "3", "4"} and len(found["recall"]) == 3
+    for name in ("training_curve.png", "instances.png"):
+        assert (home / "current" / name).read_bytes().startswith(b"\x89PNG")
+    # a checkpoint is a start for more training, the same as the run it was taken from
+    final = workspace.state("HashNet")
+    workspace.check([*train("HashNet", "nb_steps:5", "eval_freq:2"), "-l", "4"])
+    assert_same(workspace.state("HashNet")["net"], final["net"])
+
+
+def test_no_save_and_no_load(workspace):
+    workspace.check([*train("HashNet", "nb_steps:2"), "--no_save"])
+    assert not workspace.experiments.exists()
+    workspace.check(train("HashNet", "nb_steps:2"))
+    first = workspace.state("HashNet")
+    workspace.check([*train("HashNet", "nb_steps:2"), "--no_load"])
+    assert_same(workspace.state("HashNet"), first)
+
+
+def test_another_configuration_needs_force(workspace):
+    workspace.check(train("HashNet", "nb_steps:2"))
+    workspace.refuse(train("HashNet", "trainer_kwargs:alpha:0.3"), "alpha 0.3, not 0.15", "--force_load")
+    workspace.check([*train("HashNet", "trainer_kwargs:alpha:0.3"), "-f"])
+    assert workspace.state("HashNet")["trainer"]["step"] == 4
+    workspace.refuse([*train("HashNet", "network_kwargs:k:32"), "-f"], "another network")
+
+
+def test_ctrl_c_saves_and_leaves_cleanly(workspace):
+    overrides = [word for word in QUICK if not word.startswith(("nb_steps", "eval_freq"))]
+    command = [sys.executable, REPOSITORY / "train.py", "FastMnistMosaic", "HashNet", "-d", "cpu"]
+    command += ["-a", *overrides, "nb_steps:100000", "eval_freq:100000"]
+    process = subprocess.Popen(command, cwd=workspace.folder, stderr=subprocess.PIPE, text=True)
+    path = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "current" / "state.pth"
+    while not path.exists():
+        time.sleep(0.1)
+        assert process.poll() is None, process.stderr.read()
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors and "stopped at step" in errors.strip().splitlines()[-1]
+    state = workspace.state("HashNet")
+    step = state["trainer"]["step"]
+    assert step > 0 and f"stopped at step {step};" in errors
+    assert len(state["trainer"]["pending"]["loss"]) == step  # the log goes on where it was
+    workspace.check(["train.py", "FastMnistMosaic", "HashNet", "-d", "cpu", "-a", *overrides, f"nb_steps:{step + 1}"])
+    assert workspace.state("HashNet")["trainer"]["step"] == step + 1
+
+
+def test_published_state_loads_and_trains_on(workspace):
+    folder = workspace.experiments / "FastMnistMosaic" / "ShannonHamming" / "main" / "current"
+    folder.mkdir(parents=True)
+    shutil.copy(GOLDEN / "checkpoint" / "state.pth", folder)
+    state = load_state(folder / "state.pth", "train.py")
+    start = state["trainer"]["step"]
+    assert weights_digest(state["net"]) != weights_digest(MnistMosaicCNN().state_dict())
+    arguments = [f"nb_steps:{start + 2}", "eval_freq:1", "eval_size:64", "loader_kwargs:size:16"]
+    command = ["train.py", "FastMnistMosaic", "ShannonHamming", "-d", "cpu", "-f", "-a", *arguments]
+    output = workspace.check([*command, "trainer_kwargs:nb_batch_per_step:2"])
+    assert f"going on from step {start}" in output and "warning" not in output
+    ours = workspace.state("ShannonHamming")
+    assert ours["trainer"]["step"] == start + 2
+    assert set(ours["train_results"]) >= {start, start + 2}
+    assert ours["trainer"]["optim"]["state"][0]["step"] > start
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state", b"PK\x03\x04", "list"])
+def test_states_that_are_none_are_refused(workspace, content):
+    folder = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "current"
+    folder.mkdir(parents=True)
+    if content == "list":
+        torch.save([1, 2], folder / "state.pth")
+    else:
+        (folder / "state.pth").write_bytes(content)
+    workspace.refuse(train("HashNet"), "state.pth")
+
+
+class Harmful:
+    def __reduce__(self):
+        return exec, ("open('harmed', 'w').close()",)
+
+
+def test_a_state_cannot_run_code(workspace):
+    folder = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "current"
+    folder.mkdir(parents=True)
+    torch.save({"net": {}, "config": Harmful(), "trainer": {}}, folder / "state.pth")
+    workspace.refuse(train("HashNet"), "state.pth")
+    assert not (workspace.folder / "harmed").exists()
+
+
+TRIPLET_TRAINER = '''
+import torch.nn.functional as F
+
+from equihash.trainers.trainer import Trainer
+
+
+class TripletTrainer(Trainer):
+    """Minimise the triplet loss on tanh codes."""
+
+    def __init__(self, network, loader, margin=4.0, **kwargs):
+        super().__init__(network, loader, **kwargs)
+        self.margin = margin
+
+    def batch(self):
+        return self.loader.hinge_triplets_batch(), None
+
+    def loss(self, logits, target):
+        anchor, positive, negative = logits.tanh().unbind(1)
+        return F.triplet_margin_loss(anchor, positive, negative, margin=self.margin)
+'''
+
+
+def test_a_new_loss_is_one_class_and_one_file(tmp_path):
+    """What the README's "Add your own loss" says, in a copy of the repository."""
+    readme = (REPOSITORY / "README.md").read_text()
+    for line in TRIPLET_TRAINER.strip().splitlines():
+        assert line.strip() in readme, f"the README's example has changed: {line}"
+    for name in ("equihash", "configs", "train.py"):
+        source = REPOSITORY / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "datasets").symlink_to(REPOSITORY / "data" / "datasets")
+    (tmp_path / "equihash" / "trainers" / "triplet_trainer.py").write_text(TRIPLET_TRAINER)
+    config = tmp_path / "configs" / "FastMnistMosaic" / "Triplet" / "modelconfig.json"
+    config.parent.mkdir()
+    config.write_text('{"name": "main", "trainer_class": "TripletTrainer", "trainer_kwargs": {"margin": 4.0}}')
+    command = [sys.executable, "train.py", "FastMnistMosaic", "Triplet", *quick("trainer_kwargs:margin:2")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    state = torch.load(
+        tmp_path / "data/experiments/FastMnistMosaic/Triplet/main/current/state.pth", weights_only=True
+    )
+    assert state["trainer"]["step"] == 4 and state["config"]["trainer_kwargs"]["margin"] == 2.0
+    assert all(0 < entry["loss"] < 100 for entry in state["trainer"]["training_log"].values())
+
+
+def test_optimizers_and_schedules_are_checked():
+    for kwargs in (
+        {"optim_class": "Adamm"},
+        {"optim_kwargs": {"learning_rate": 1}},
+        {"lr_scheduler_class": "OneCycle"},
+        {"lr_scheduler_class": "OneCycleLR"},
+        {"forward_passes": "three"},
+    ):
+        with pytest.raises(UserError):
+            make(HashNetTrainer, **kwargs)
+
+
+def test_base_class_says_what_to_define():
+    trainer = Trainer(nn.Linear(1, 1), MnistMosaic(MNIST, size=2))
+    for method, arguments in (("batch", ()), ("loss", (None, None))):
+        with pytest.raises(NotImplementedError):
+            getattr(trainer, method)(*arguments)
