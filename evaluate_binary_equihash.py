@@ -8,8 +8,7 @@ import argparse
 from equihash import errors
 from equihash.devices import add_device_argument, select_device
 from equihash.errors import UserError
-from equihash.evaluation.pictures import draw_gallery, draw_hamming_distances
-from equihash.evaluation.retrieval import evaluate_database
+from equihash.evaluation.report import report
 from equihash.evaluation.tables import results_table
 from equihash.experiment import DatabaseFiles, add_experiment_arguments, experiments_from_arguments
 from equihash.fingerprints import build_index, encode_database
@@ -37,11 +36,7 @@ def main():
         if args.encode:
             encode_database(files, select_device(args.device))
             build_index(files)
-        all_results.append(evaluate_database(files, args.nb_lookups, not args.no_queries))
-        draw_hamming_distances(files.folder / "hamming_distances.png", all_results[-1])
-        if not args.no_queries:
-            draw_gallery(files.folder / "gallery.png", files)
-        print(f"{experiment}: {files.results}")
+        all_results.append(report(files, args.nb_lookups, not args.no_queries))
     print(results_table(all_results))
 
 

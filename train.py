@@ -21,8 +21,8 @@ from equihash.devices import (
 from equihash.errors import UserError
 from equihash.evaluation.in_training import evaluate_in_training
 from equihash.evaluation.pictures import draw_instances, draw_training_curve
-from equihash.evaluation.retrieval import evaluate_database
-from equihash.evaluation.tables import in_training_line
+from equihash.evaluation.report import report
+from equihash.evaluation.tables import in_training_line, results_table
 from equihash.experiment import DatabaseFiles, Experiment, add_experiment_arguments
 from equihash.fingerprints import build_index, encode_database
 from equihash.state import build_loader, build_network, check_same_config, load_state, load_weights, save_state
@@ -125,7 +125,7 @@ def main():
     if database:
         encode_database(database, device, precision)
         build_index(database)
-        evaluate_database(database)
+        print(results_table([report(database)]))
 
 
 class StopRequest:

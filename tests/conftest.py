@@ -66,8 +66,8 @@ class Workspace:
         """Run a script that must fail with exit code 2 and one clear line with these words in it."""
         code, output = self.run(command)
         assert code == 2, output
-        lines = [line for line in output.strip().splitlines() if not line.startswith(("usage:", " "))]
-        assert len(lines) == 1 and "Traceback" not in output, output
+        lines = [line for line in output.splitlines() if "error: " in line]
+        assert len(lines) == 1 and output.strip().endswith(lines[0]) and "Traceback" not in output, output
         for word in words:
             assert word in lines[0], lines[0]
 

@@ -356,7 +356,6 @@ cdef int find_many(const Arrays *a, const uint8_t *queries, int64_t n, int64_t *
                 first[j] = counts[j] = 0
             __builtin_prefetch(a.codes + first[j] * a.nbytes)
             __builtin_prefetch(a.codes + counts[j] * a.nbytes - 1)      # most often the same cache line
-            __builtin_prefetch(a.codes + counts[j] * a.nbytes - 1)
         j = i - 2 * AHEAD
         if j >= 0:
             counts[j] = find(a, queries + j * a.nbytes, first[j], counts[j], first + j)
