@@ -7,6 +7,7 @@ import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import ModuleType
 
 import h5py
@@ -18,6 +19,8 @@ from torchvision.datasets import MNIST
 from equihash.datasets import MnistMosaic, NoisyOpenImagesMosaic
 from equihash.errors import UserError
 from equihash.prepare import mnist, openimages, perlin
+
+SHIPPED = Path(__file__).parent.parent / mnist.PATH
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def picture(seed, height=200, width=190):
 def idx_files(tmp_path_factory):
     """The shipped digits as the four original files."""
     folder = tmp_path_factory.mktemp("idx")
-    with h5py.File(mnist.PATH) as file:
+    with h5py.File(SHIPPED) as file:
         content = {mnist.IMAGES: file["x"][:], mnist.LABELS: file["y"][:]}
     for files, values in content.items():
         for (name, shape, _), part in zip(files, (values[:60_000], values[60_000:]), strict=True):
@@ -48,7 +51,7 @@ def idx_files(tmp_path_factory):
 
 
 def test_mnist_file_is_the_shipped_one(idx_files, place):
-    with h5py.File(mnist.PATH) as file:
+    with h5py.File(SHIPPED) as file:
         images, labels = file["x"][:], file["y"][:]
     place.check(["prepare_data.py", "mnist", "--source", idx_files])
     path = place.folder / mnist.PATH

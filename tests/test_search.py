@@ -144,7 +144,8 @@ def test_internal_collisions_of_a_heavy_code():
 
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("size, nbytes, nb_codes, heavy", [
-    (0, 8, 1, 0), (1, 8, 1, 0), (700, 8, 700, 0), (700, 8, 300, 0.6), (700, 1, 2, 0), (700, 13, 20, 0.2), (9, 32, 9, 0)])
+    (0, 8, 1, 0), (1, 8, 1, 0), (9, 32, 9, 0), (700, 8, 700, 0), (700, 8, 300, 0.6), (700, 1, 2, 0), (700, 13, 20, 0.2)
+])
 def test_any_memory_limit_gives_the_same_bytes(tmp_path, monkeypatch, size, nbytes, nb_codes, heavy, wide):
     if wide:
         monkeypatch.setattr(inverted_index, "WIDE_FROM", 0)
@@ -169,8 +170,8 @@ def test_any_number_of_threads_gives_the_same_bytes(tmp_path):
                "InvertedIndex.build(numpy.load(sys.argv[1])).save(sys.argv[2])")
     expected = saved(InvertedIndex.build(codes), tmp_path / "here")
     for threads in ("1", "2", "3"):
-        subprocess.run([sys.executable, "-c", program, tmp_path / "codes.npy", tmp_path / threads], check=True, cwd=ROOT,
-                       env={**os.environ, "OMP_NUM_THREADS": threads})
+        subprocess.run([sys.executable, "-c", program, tmp_path / "codes.npy", tmp_path / threads],
+                       check=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": threads})
         assert (tmp_path / threads).read_bytes() == expected
 
 

@@ -11,7 +11,7 @@ from equihash.files import open_hdf5
 
 LOCATIONS = ("auto", "device", "host", "mapped")
 FREE_SHARE = 0.5  # of the free memory that a bank may take where the location is "auto"
-RELEASE_BYTES = 256 << 20  # read from a mapped file before its pages are handed back to the system
+RELEASE_BYTES = 64 << 20  # read from a mapped file before its pages are handed back to the system
 
 
 class ImageBank:

@@ -21,8 +21,9 @@ SIDE = 180  # of a bank image, in pixels
 OVERLAP = 90
 HEIGHT, WIDTH = SIDE, 2 * SIDE - OVERLAP
 # Of each resolution of the noise: the lattice period in pixels, and what a value is divided by to give a displacement
-# in units of grid_sample (2 is the width of the mosaic).
-RESOLUTIONS = {"resolution1": (90, 320), "resolution2": (45, 640)}
+# in units of grid_sample (2 is the width of the mosaic). The periods give maps that are correlated as far as published
+# ones are (by a half at about 53 and 28 pixels), and fold the image as rarely (2 or 3% of it).
+RESOLUTIONS = {"resolution1": (135, 320), "resolution2": (67.5, 640)}
 MAXIMUM_DISPLACEMENT = sum(FULL_SCALE / divisor for _, divisor in RESOLUTIONS.values())
 # Instances made at once: on the CPU, whose cache holds the planes of a few, by one thread; on a GPU it bounds the
 # memory, about 6 MB each.

@@ -58,7 +58,7 @@ def _download(folder):
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"MNIST cannot be downloaded ({reason}); get the four idx files yourself and give their folder with --source"
+            f"MNIST cannot be downloaded ({reason}): get the four idx files and give their folder with --source"
         ) from None
 
 

@@ -241,7 +241,8 @@ cdef void sort_run(uint8_t *codes, void *ids, bint wide, int64_t first, int64_t 
 
 
 cdef void sort_partition(uint8_t *codes, void *ids, bint wide, int64_t first, int64_t n, int nbytes, int bits,
-                         int sub_bits, void *offsets, int64_t row, uint8_t *spare_codes, void *spare_ids) noexcept nogil:
+                         int sub_bits, void *offsets, int64_t row,
+                         uint8_t *spare_codes, void *spare_ids) noexcept nogil:
     """Sort the n items from `first` by (bucket, code) and write where each bucket begins to a row of `offsets`."""
     cdef int64_t i, bucket, to, start, end, buckets = <int64_t>1 << sub_bits, base = row << sub_bits
     for bucket in range(buckets):
@@ -324,12 +325,12 @@ cdef int64_t find(const Arrays *a, const uint8_t *code, int64_t start, int64_t e
     cdef int64_t i, j, before = 0, equal = 0
     cdef int order
     if end - start <= SMALL:
-        for i in range(start, end, 4):      # by fours, and without a branch that depends on a code: none is mispredicted
-            for j in range(i, i + 4):
+        for i in range(start, end, 8):      # by eights, and no branch on a code: few are mispredicted
+            for j in range(i, i + 8):
                 order = compare(a.codes + min(j, end - 1) * a.nbytes, code, a.nbytes)
                 before += (order < 0) & (j < end)
                 equal += (order == 0) & (j < end)
-        first[0] = min(start + before, end - equal)
+        first[0] = min(start + before, end - equal) if equal else 0     # nothing there is worth fetching
         return equal
     first[0] = bound(a, code, start, end, 0)
     return bound(a, code, first[0], end, 1) - first[0]
@@ -371,6 +372,18 @@ cdef int copy_ids(const Arrays *a, int64_t first, int64_t n, int64_t *out) noexc
         largest = max(largest, number)
         out[i] = <int64_t>number
     return n > 0 and largest >= <uint64_t>a.size
+
+
+cdef int copy_many(const Arrays *a, const int64_t *first, const int64_t *offsets, int64_t n,
+                   int64_t *out) noexcept nogil:
+    """Copy n slices of ids, fetched ahead, to their places in `out`; return 1 where one of them is damaged."""
+    cdef int64_t i, j
+    cdef int damaged = 0, number = 8 if a.wide else 4
+    for i in range(n):
+        j = min(i + AHEAD, n - 1)
+        __builtin_prefetch(<const uint8_t *>a.ids + first[j] * number)
+        damaged |= copy_ids(a, first[i], offsets[i + 1] - offsets[i], out + offsets[i])
+    return damaged
 
 
 class Damaged(Exception):
@@ -425,15 +438,13 @@ cdef class Reader:
 
     cdef gather(self, const int64_t[::1] first, const int64_t[::1] offsets):
         """The ids of the slices that begin at `first` and have the sizes of the CSR `offsets`."""
-        cdef int64_t i, j, n = first.shape[0]
+        cdef int64_t block, n = first.shape[0], blocks = (n + BLOCK - 1) // BLOCK
         cdef int damaged = 0
         cdef cnp.ndarray ids = np.empty(offsets[n], dtype=np.int64)
         cdef int64_t *out = <int64_t *>cnp.PyArray_DATA(ids)
-        cdef int number = 8 if self.arrays.wide else 4
-        for i in prange(n, nogil=True, schedule="dynamic", chunksize=PARALLEL, use_threads_if=n > PARALLEL):
-            j = min(i + AHEAD, n - 1)
-            __builtin_prefetch(<const uint8_t *>self.arrays.ids + first[j] * number)
-            damaged += copy_ids(&self.arrays, first[i], offsets[i + 1] - offsets[i], out + offsets[i])
+        for block in prange(blocks, nogil=True, schedule="dynamic", use_threads_if=blocks > 4):
+            damaged += copy_many(&self.arrays, &first[block * BLOCK], &offsets[block * BLOCK],
+                                 min(BLOCK, n - block * BLOCK), out)
         if damaged:
             raise Damaged
         return ids
@@ -456,7 +467,7 @@ cdef class Reader:
         return ids
 
     def _shared(self, int64_t start, int64_t most):
-        """The next groups of two items or more with one code, from position `start`: at most `most` items, or one group.
+        """The next groups of items with one code, from position `start`: at most `most` items, or one larger group.
 
         Returns offsets int64 (G+1,), ids int64, and the position to go on from.
         """

@@ -92,7 +92,7 @@ class InvertedIndex(_index.Reader):
                 return cls.build_from_file(file["codes"], out_path, memory_limit_bytes, progress, metadata)
         name = f"`{source.name}` of {source.file.filename}"
         if source.ndim != 2 or source.dtype != np.uint8 or source.shape[1] == 0:
-            raise UserError(f"{name} is {source.dtype} {source.shape}, not uint8 (N, nbytes): encode the database again")
+            raise UserError(f"{name} is {source.dtype} {source.shape}, not uint8 (N, nbytes): encode the database anew")
         size = source.parent.get("size")
         if size is not None and int(np.max(size[()])) != len(source):
             raise UserError(f"{name} has {np.max(size[()])} of {len(source)} codes: finish encoding it")
@@ -120,7 +120,7 @@ class InvertedIndex(_index.Reader):
         return self._checked(self._lookup, self._as_queries(queries))
 
     def count(self, queries):
-        """Return the number of items of each query's code, int64 (Q,), at the same cost for one item as for millions."""
+        """Return the number of items of each query's code, int64 (Q,); millions of items take no longer."""
         return self._checked(self._count, self._as_queries(queries))
 
     def __getitem__(self, code):
@@ -175,7 +175,7 @@ class InvertedIndex(_index.Reader):
     # ---- Files
 
     def save(self, path, metadata=None):
-        """Write the index to `path`, whole or not at all, with a dict that JSON can hold, by default `self.metadata`."""
+        """Write the index to `path`, whole or not at all, with a dict for JSON, by default `self.metadata`."""
         layout = _Layout(len(self), self.nbytes_per_code)
         arrays = self.offsets, self.codes, self.ids
         with _writing(path) as temporary, open(temporary, "wb") as file:
