@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 import equihash
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
-from equihash.devices import autocast
 from equihash.errors import UserError
 from equihash.files import atomic, create_dataset, map_dataset, open_hdf5
+from equihash.inference import compute_logits
 from equihash.labels import Labels
 from equihash.search import InvertedIndex
 from equihash.state import build_loader, build_network, load_state, load_weights, weights_digest
@@ -142,7 +142,6 @@ class Encoder:
         chunks = range((first + done) // CHUNK_SIZE, math.ceil((first + nb_items) / CHUNK_SIZE))
         waiting = []  # (packed codes, logits) of each chunk not yet written
         with (
-            torch.inference_mode(),
             ThreadPoolExecutor(1) as pool,
             tqdm(total=nb_items, initial=done, desc=what, unit="mosaic", unit_scale=True, leave=False) as bar,
         ):
@@ -150,8 +149,7 @@ class Encoder:
             for number in chunks:
                 instances = following.result()
                 following = pool.submit(database.chunk, number + 1) if number + 1 in chunks else None
-                with autocast(self.loader.device, self.precision):
-                    logits = self.network(instances).float().cpu().numpy()
+                logits = compute_logits(self.network, instances, self.precision).cpu().numpy()
                 waiting.append((np.packbits(logits > 0, axis=-1), logits))
                 bar.update(len(logits))
                 if len(waiting) == flush_freq or following is None:

@@ -129,10 +129,12 @@ def test_procedural_items_do_not_depend_on_who_asks(fresh, monkeypatch):
     assert torch.equal(database[[11, 7]], torch.stack([again[7], again[11]]).flip(0))
 
 
-def test_threads_of_the_caller_are_left_as_they_were(fresh):
+def test_threads_and_mode_of_the_caller(fresh):
     nb_threads = torch.get_num_threads()
     fresh.positive_pairs_batch()
     assert torch.get_num_threads() == nb_threads
+    with torch.inference_mode():
+        assert fresh.positive_pairs_batch().shape == (5, 2, 3, 180, 270)
 
 
 # --- noise maps

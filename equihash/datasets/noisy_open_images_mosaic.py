@@ -82,6 +82,7 @@ class NoisyOpenImagesMosaic(MosaicDataset):
         # No displacement leaves the mosaic.
         self.damping = ((1 - self.grid.abs()) / MAXIMUM_DISPLACEMENT).clamp_(0, 1)
 
+    @torch.inference_mode(False)  # the caller's mode, if it is that, is not that of the threads
     def batch_from_labels(self, labels, nb_instances=None, torch_generator=None):
         labels = np.asarray(labels)
         if labels.shape[-2:] != self.mosaic_shape:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from equihash.devices import autocast
+from equihash.inference import compute_logits
 
 
 def evaluate_in_training(network, loader, nb_pairs, seed, precision=torch.float32):
@@ -96,10 +96,9 @@ def worst_entropies(bits, largest=4, chunk_size=4096):
 def _bits_of_pairs(network, loader, nb_pairs, seed, precision):
     network.eval()
     bits = []
-    with loader.reseeded(seed), torch.no_grad():
+    with loader.reseeded(seed):
         for _ in range(0, nb_pairs, loader.size):
-            with autocast(loader.device, precision):
-                bits.append(network(loader.positive_pairs_batch()) > 0)
+            bits.append(compute_logits(network, loader.positive_pairs_batch(), precision) > 0)
     return torch.cat(bits)[:nb_pairs]
 
 

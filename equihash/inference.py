@@ -1,0 +1,28 @@
+"""Logits of a trained network, in bounded memory."""
+
+import torch
+
+from equihash.devices import autocast
+
+PART_BYTES = {"cpu": 2**23, "cuda": 2**27}  # of instances that go through the network at once
+
+
+def compute_logits(network, instances, precision=torch.float32):
+    """Return the logits of instances, computed part by part, so that the activations stay small.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In evaluation mode.
+    instances : tensor (n, ...)
+    precision : torch.dtype
+
+    Returns
+    -------
+    float32 tensor (n, ..., k)
+    """
+    if not len(instances):
+        return network(instances).float()
+    nb_rows = max(PART_BYTES[instances.device.type] // instances[0].nbytes, 1)
+    with torch.inference_mode(), autocast(instances.device, precision):
+        return torch.cat([network(part).float() for part in instances.split(nb_rows)])
