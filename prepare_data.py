@@ -67,7 +67,9 @@ def prepare_perlin(arguments):
         perlin.download_perlin()
     else:
         perlin.prepare_perlin(arguments.nb_maps)
-    print(f"wrote {perlin.PATH}; to use it: -a loader_kwargs:perlin_noise_path:{perlin.PATH}")
+    picture = Path(perlin.PATH).with_suffix(".png")
+    perlin.draw_perlin(picture)
+    print(f"wrote {perlin.PATH} and a look at it, {picture}; to use it: -a loader_kwargs:perlin_noise_path:{perlin.PATH}")
 
 
 def check_absent(path, force):

@@ -225,6 +225,7 @@ ENCODE = "encode.py FastMnistMosaic DB HashNet -d cpu"
         ("encode.py FastMnistMosaic NODB HashNet -d cpu", ["NODB.hdf5", "python generate_labels.py FastMnistMosaic"]),
         ("merge.py FastMnistMosaic DB HashNet --nb_jobs 5", ["_0_5.hdf5", "encode.py", "--job_id 0 --nb_jobs 5"]),
         ("build_index.py FastMnistMosaic DB2 HashNet", ["encode.py"]),
+        ("build_index.py FastMnistMosaic DB HashNet --memory_limit 16", ["--memory_limit", "16G"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB2 HashNet", ["encode.py"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet -i all", ["-v/--variant"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --nb_lookups 0", ["--nb_lookups"]),
@@ -276,6 +277,14 @@ def test_labels_that_do_not_fit_the_data(trained):
     trained.refuse("encode.py FastMnistMosaic BIG HashNet -d cpu", "10001", "10000")
 
 
+def test_index_of_any_memory_limit(encoded):
+    path = folder_of(encoded, "DB") / "inverted_index.bin"
+    encoded.check("build_index.py FastMnistMosaic DB HashNet --force --memory_limit 1M")
+    small = path.read_bytes()
+    encoded.check("build_index.py FastMnistMosaic DB HashNet --force")
+    assert path.read_bytes() == small
+
+
 def test_every_script_has_help(workspace):
-    for script in ("train", "generate_labels", "encode", "merge", "build_index", "evaluate_binary_equihash"):
+    for script in ("prepare_data", "train", "generate_labels", "encode", "merge", "build_index", "evaluate_binary_equihash"):
         assert "usage" in workspace.check(f"{script}.py --help")

@@ -5,15 +5,19 @@ import shutil
 from pathlib import Path
 
 import h5py
+import matplotlib
 import numpy as np
 import torch
+from matplotlib import pyplot as plt
 from tqdm import tqdm
 
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, RESOLUTIONS, WIDTH
-from equihash.datasets.perlin import PerlinNoise
+from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import UserError
 from equihash.files import atomic
 from equihash.prepare.download import download_hdf5
+
+matplotlib.use("Agg")
 
 PATH = "data/datasets/PerlinNoise/perlin180x270.hdf5"
 REPOSITORY = "duchema/perlin180x270"
@@ -62,6 +66,33 @@ def prepare_perlin(nb_maps=NB_MAPS, output=PATH):
             for first in range(0, nb_maps, BATCH):
                 maps[first : first + BATCH] = batches[first // BATCH, number, : nb_maps - first]
     partial.unlink()
+
+
+def draw_perlin(output, path=PATH, nb_maps=500):
+    """Draw some maps of a file, and the spectrum and numbers that tell what noise it is.
+
+    The spectrum, averaged over the maps' rows, must fall off beyond the lattice frequency (dashed), and the largest
+    step between neighbouring pixels must be far below full scale: there are no seams at the lattice lines.
+    """
+    figure, axes = plt.subplots(len(RESOLUTIONS), 4, figsize=(13, 5), layout="constrained")
+    with h5py.File(path) as file:
+        for row, (name, (period, _)) in zip(axes, RESOLUTIONS.items()):
+            maps = file[name][:nb_maps].astype(np.float32)
+            for axis, one in zip(row, maps[:3]):
+                axis.imshow(one, cmap="RdBu", vmin=-FULL_SCALE, vmax=FULL_SCALE)
+                axis.set_xticks([])
+                axis.set_yticks([])
+            power = (np.abs(np.fft.rfft(maps * np.hanning(WIDTH), axis=2)) ** 2).mean((0, 1))
+            row[3].semilogy(np.arange(len(power)) / WIDTH, power / power.max())
+            row[3].axvline(1 / period, color="k", linestyle="--", label=f"lattice, 1/{period}")
+            row[3].set(xlim=(0, 0.1), ylim=(1e-9, 2), xlabel="cycles a pixel", title=f"{name}: power along x")
+            row[3].legend(fontsize=7)
+            step = max(np.abs(np.diff(maps, axis=axis)).max() for axis in (1, 2))
+            row[0].set_title(f"{name}: {maps.min():.0f} to {maps.max():.0f}, mean {maps.mean():.2f}", fontsize=9)
+            row[1].set_title(f"standard deviation {maps.std():.1f}, largest step {step:.0f}", fontsize=9)
+    with atomic(output) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    plt.close(figure)
 
 
 def download_perlin(output=PATH):
