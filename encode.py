@@ -7,7 +7,13 @@ python encode.py FastMnistMosaic 10MDB ShannonHamming --job_id 3 --nb_jobs 10   
 import argparse
 
 from equihash import errors
-from equihash.devices import add_device_argument, add_precision_argument, select_device, select_precision
+from equihash.devices import (
+    add_device_argument,
+    add_memory_argument,
+    add_precision_argument,
+    select_device,
+    select_precision,
+)
 from equihash.errors import UserError
 from equihash.experiment import add_experiment_arguments, database_files_from_arguments
 from equihash.fingerprints import build_index, encode_database
@@ -24,22 +30,21 @@ def parse_arguments():
     parser.add_argument("-j", "--job_id", type=int, metavar="N", help="encode only this share of the database, from 0")
     parser.add_argument("-n", "--nb_jobs", type=int, default=1, metavar="N", help="shares that the database is cut into")
     parser.add_argument("-b", "--build_index", action="store_true", help="build the inverted index afterwards")
+    add_memory_argument(parser)
     return parser.parse_args()
 
 
 def main():
     args = parse_arguments()
-    if args.nb_jobs > 1 and args.job_id is None:
-        raise UserError(f"--nb_jobs {args.nb_jobs} needs --job_id 0 to {args.nb_jobs - 1}: which share is this?")
-    if args.nb_jobs > 1 and args.build_index:
+    if args.job_id is not None and args.build_index:
         raise UserError("the index is built of all shares: use --build_index with merge.py")
     files = database_files_from_arguments(args)
     device = select_device(args.device)
     precision = select_precision(args.precision, device)
-    encode_database(files, device, precision, args.flush_freq, args.job_id or 0, args.nb_jobs)
+    encode_database(files, device, precision, args.flush_freq, args.job_id, args.nb_jobs)
     print(f"{files.experiment}: {files.database} encoded in {files.folder}")
     if args.build_index:
-        build_index(files)
+        build_index(files, memory_limit=args.memory_limit)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --nb_loo
 import argparse
 
 from equihash import errors
-from equihash.devices import add_device_argument, select_device
+from equihash.devices import add_device_argument, add_precision_argument, select_device, select_precision
 from equihash.errors import UserError
 from equihash.evaluation.report import report
 from equihash.evaluation.tables import results_table
@@ -18,6 +18,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_experiment_arguments(parser, all_rows=True)
     add_device_argument(parser)
+    add_precision_argument(parser)
     parser.add_argument("-q", "--no_queries", action="store_true", help="only the collision rates")
     parser.add_argument("-e", "--encode", action="store_true", help="encode and index first")
     parser.add_argument(
@@ -31,13 +32,20 @@ def main():
     if min(args.nb_lookups) < 1:
         raise UserError("--nb_lookups must be at least 1")
     all_results = []
-    for experiment in experiments_from_arguments(args):
+    device = select_device(args.device)
+    precision = select_precision(args.precision, device)
+    experiments = experiments_from_arguments(args)
+    trained = [experiment for experiment in experiments if experiment.state_path.is_file()] or experiments
+    for experiment in trained:
         files = DatabaseFiles(experiment, args.database_name, args.which)
         if args.encode:
-            encode_database(files, select_device(args.device))
+            encode_database(files, device, precision)
             build_index(files)
         all_results.append(report(files, args.nb_lookups, not args.no_queries))
     print(results_table(all_results))
+    for experiment in experiments:
+        if experiment not in trained:
+            print(f"left out, not trained: {experiment.training_command()}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python generate_labels.py FastMnistMosaic 10MDB -b10000 -d10000000 -p1000000 -n1
 import argparse
 
 from equihash import errors
+from equihash.config import check_task
 from equihash.errors import UserError
 from equihash.experiment import labels_path
 from equihash.labels import generate_labels
@@ -21,13 +22,19 @@ def parse_arguments():
     parser.add_argument("-n", "--nb_negative_queries", type=int, required=True, help="queries that are not")
     parser.add_argument("-t", "--nb_negative_pairs", type=int, required=True, help="pairs of two classes")
     parser.add_argument("-m", "--mosaic_shape", type=int, nargs=2, required=True, metavar=("H", "W"))
-    parser.add_argument("-s", "--seed", type=lambda text: int(text, 0), default=0xCAFE, help="default: 0xcafe")
+    parser.add_argument("-s", "--seed", type=integer, default=0xCAFE, help="default: 0xcafe")
     parser.add_argument("-f", "--force", action="store_true", help="replace labels that exist")
     return parser.parse_args()
 
 
+def integer(text):
+    """An integer, also written 0x..."""
+    return int(text, 0)
+
+
 def main():
     args = parse_arguments()
+    check_task(args.task)
     path = labels_path(args.task, args.name)
     if path.exists() and not args.force:
         raise UserError(f"{path} exists; replace it with --force (its fingerprints must then be encoded anew)")

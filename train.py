@@ -6,8 +6,8 @@ instances.png, a look at what the network is trained on.
 """
 
 import argparse
-import shutil
 import signal
+import sys
 
 from equihash import errors
 from equihash.config import find_class
@@ -74,12 +74,15 @@ def main():
         network, loaders["train"], precision=precision, **config["trainer_kwargs"]
     )
     results = {"train": {}, "valid": {}}
+    if any(not 0 <= step <= config["nb_steps"] for step in args.checkpoints):
+        raise UserError(f"-p/--checkpoints: the run has steps 0 to {config['nb_steps']}")
 
     source = experiment.at(args.load_checkpoint) / "state.pth"
     if args.load_checkpoint is not None or (source.is_file() and not args.no_load):
-        state = load_state(source, experiment.command("train.py") + f" -p {args.load_checkpoint}")
+        command = experiment.training_command()
+        state = load_state(source, command if args.load_checkpoint is None else f"{command} -p {args.load_checkpoint}")
         if not args.force_load:
-            check_same_config(state["config"], config, source)
+            check_same_config(state, config, precision, source)
         load_weights(network, state["net"], source)
         trainer.load_state_dict(state["trainer"])
         results = {"train": state["train_results"], "valid": state["valid_results"]}
@@ -94,13 +97,11 @@ def main():
     def save():
         if args.no_save:
             return
-        save_state(experiment.state_path, config, network, trainer, results["train"], results["valid"])
+        if trainer.step in args.checkpoints:  # before the current state, so that a crash cannot leave it out
+            save_state(experiment.at(trainer.step) / "state.pth", config, network, trainer, results)
+        save_state(experiment.state_path, config, network, trainer, results)
         write_log(experiment.folder / "log.jsonl", trainer.training_log, results)
         draw_training_curve(experiment.folder / "training_curve.png", trainer.training_log, results)
-        if trainer.step in args.checkpoints:
-            checkpoint = experiment.at(trainer.step)
-            checkpoint.mkdir(parents=True, exist_ok=True)
-            shutil.copy(experiment.state_path, checkpoint / "state.pth")
 
     if not args.no_save:
         draw_instances(experiment.folder / "instances.png", loaders["train"])
@@ -108,18 +109,20 @@ def main():
         if args.eval_first:
             evaluate()
         save()
-    stop = StopRequest()
-    while trainer.step < config["nb_steps"] and not stop.asked:
-        next_evaluation = trainer.step - trainer.step % config["eval_freq"] + config["eval_freq"]
-        pauses = [next_evaluation, config["nb_steps"], *args.checkpoints]
-        pause = min(step for step in pauses if step > trainer.step)
-        trainer.train(pause - trainer.step, lambda: stop.asked)
-        if trainer.step == pause and pause in (next_evaluation, config["nb_steps"]):
-            trainer.aggregate()
-            evaluate()
-        save()
+    with StopRequest() as stop:
+        while trainer.step < config["nb_steps"] and not stop.asked:
+            next_evaluation = trainer.step - trainer.step % config["eval_freq"] + config["eval_freq"]
+            pauses = [next_evaluation, config["nb_steps"], *args.checkpoints]
+            pause = min(step for step in pauses if step > trainer.step)
+            trainer.train(pause - trainer.step, lambda: stop.asked)
+            if trainer.step == pause and pause in (next_evaluation, config["nb_steps"]):
+                trainer.aggregate()
+                evaluate()
+            save()
     if stop.asked:
-        raise UserError(f"stopped at step {trainer.step}; the same command goes on from there")
+        saved = "nothing was saved" if args.no_save else f"{experiment.training_command()} goes on from there"
+        print(f"stopped at step {trainer.step}; {saved}", file=sys.stderr)
+        sys.exit(130)
     if not args.no_save:
         print(f"{experiment}: {trainer.step} steps, {experiment.state_path}")
     if database:
@@ -129,16 +132,21 @@ def main():
 
 
 class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a wish to stop after the step; a second Ctrl-C stops at once."""
+    """Within it, Ctrl-C and SIGTERM are a wish to stop after the step; a second one stops at once."""
 
-    def __init__(self):
+    def __enter__(self):
         self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+        self.handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
 
     def _ask(self, number, frame):
         self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.__exit__()
+        print("stopping after this step or evaluation; again stops at once", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from equihash.files import read_json
 
 CONFIGS = Path("configs")
 TOP_KEYS = {"name": str, "seed": int, "nb_steps": int, "eval_freq": int, "eval_size": int}
+FREE = ("optim_kwargs", "lr_scheduler_kwargs")  # handed to classes of torch, which know their keys
 CLASSES = {"network": models, "loader": datasets, "trainer": trainers}
 
 
@@ -37,9 +38,8 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
     UserError
         Something does not exist, or a value does not fit.
     """
+    check_task(task)
     task_folder = CONFIGS / task
-    if not (task_folder / "taskconfig.json").is_file():
-        raise UserError(f"unknown task {task!r}{nearest(task, _names(CONFIGS, '*/taskconfig.json'))}")
     model_folder = task_folder / model
     if not (model_folder / "modelconfig.json").is_file():
         models_there = _names(task_folder, "*/modelconfig.json")
@@ -59,6 +59,12 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
     for override in overrides:
         _override(config, override)
     return complete(config)
+
+
+def check_task(task):
+    """Raise a `UserError` unless there is configs/TASK/taskconfig.json."""
+    if not (CONFIGS / task / "taskconfig.json").is_file():
+        raise UserError(f"unknown task {task!r}{nearest(task, _names(CONFIGS, '*/taskconfig.json'))}")
 
 
 def read_variants(task, model, variant):
@@ -146,9 +152,21 @@ def complete(config):
             if name not in given and default is inspect.Parameter.empty:
                 raise UserError(f"{cls.__name__} needs {role}_kwargs:{name}")
             kwargs[name] = copy.deepcopy(given.get(name, default))
+            if isinstance(default, dict):
+                kwargs[name] = _complete_dict(f"{role}_kwargs:{name}", kwargs[name], default)
         complete_config[f"{role}_class"] = cls.__name__
         complete_config[f"{role}_kwargs"] = kwargs
     return complete_config
+
+
+def _complete_dict(path, given, default):
+    """Fill in the defaults of a dict of keywords; where there are none, any keyword goes (those of torch)."""
+    if not isinstance(given, dict):
+        raise UserError(f"{path} must be a dict, not {json.dumps(given)}")
+    for key in given:
+        if default and key not in default:
+            raise UserError(f"unknown key {path}:{key}{nearest(key, default)}")
+    return {**copy.deepcopy(default), **given}
 
 
 def find_class(config, role):
@@ -173,12 +191,13 @@ def set_value(config, path, value, source):
         if not isinstance(config, dict) or key not in config:
             raise UserError(f"{source}: unknown key {':'.join(path)!r}{_nearest_key(config, key)}")
         config = config[key]
-    if not isinstance(config, dict) or last not in config:
+    free = path[-2:-1] and path[-2] in FREE
+    if not isinstance(config, dict) or (last not in config and not free):
         raise UserError(f"{source}: unknown key {':'.join(path)!r}{_nearest_key(config, last)}")
-    old = config[last]
+    old = config.get(last)
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if old is not None and value is not None and type(value) is not type(old):
+    if old is not None and type(value) is not type(old):
         raise UserError(f"{source}: {':'.join(path)} must be {type(old).__name__}, not {json.dumps(value)}")
     config[last] = value
 
@@ -186,11 +205,11 @@ def set_value(config, path, value, source):
 def differences(config, other):
     """List "key:sub: a, not b" for every value in which two complete configurations differ."""
     found = []
-    for key in config:
-        if isinstance(config[key], dict) and isinstance(other.get(key), dict):
+    for key in {**config, **other}:
+        if isinstance(config.get(key), dict) and isinstance(other.get(key), dict):
             found += [f"{key}:{line}" for line in differences(config[key], other[key])]
-        elif config[key] != other.get(key):
-            found.append(f"{key} {json.dumps(config[key])}, not {json.dumps(other.get(key))}")
+        elif config.get(key) != other.get(key):
+            found.append(f"{key} {json.dumps(config.get(key))}, not {json.dumps(other.get(key))}")
     return found
 
 
@@ -200,11 +219,13 @@ def _override(config, text):
     while isinstance(place, dict):
         key, colon, rest = rest.partition(":")
         path.append(key)
-        if key not in place:
+        if key not in place and not (path[:-1] and path[-2] in FREE):
             raise UserError(f"-a {text}: unknown key {':'.join(path)!r}{_nearest_key(place, key)}")
         if not colon:
             raise UserError(f"-a {text}: write key:sub:value")
-        place = place[key]
+        place = place.get(key)
+        if path[-1] in FREE and rest.startswith("{"):
+            break  # the whole dict at once
     set_value(config, path, _parse(rest, place), f"-a {text}")
 
 

@@ -1,5 +1,6 @@
 """The one place that decides where tensors live."""
 
+import argparse
 import ctypes
 import os
 
@@ -81,6 +82,25 @@ def _cpu_flags():
             return next((line.split() for line in file if line.startswith("flags")), [])
     except OSError:
         return []
+
+
+def add_memory_argument(parser):
+    """Add `--memory_limit` to an argparse parser; its value is in bytes."""
+    parser.add_argument(
+        "--memory_limit",
+        type=parse_size,
+        default="8G",
+        metavar="SIZE",
+        help="memory to build the index in, e.g. 512M or 16G: less means reading the fingerprints more often",
+    )
+
+
+def parse_size(text):
+    """Turn "512M" or "16G" into bytes."""
+    number, unit = text[:-1], text[-1:].upper()
+    if unit not in ("M", "G") or not number.isdecimal() or not int(number):
+        raise argparse.ArgumentTypeError(f"a size is such as 512M or 16G, not {text!r}")
+    return int(number) << {"M": 20, "G": 30}[unit]
 
 
 def autocast(device, precision):

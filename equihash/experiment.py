@@ -46,13 +46,22 @@ class Experiment:
     def state_path(self):
         return self.folder / "state.pth"
 
-    def command(self, script, *words):
-        """The command line that runs `script` on this experiment, for messages."""
-        parts = ["python", script, self.task, *words, self.model]
+    def command(self, script, database):
+        """The command line that runs `script` on a database encoded by this experiment, for messages."""
+        parts = ["python", script, self.task, database, self.model]
         if self.variant is not None:
             parts += ["-v", self.variant, "-i", str(self.variant_id)]
         if self.checkpoint is not None:
             parts += ["-l", str(self.checkpoint)]
+        return " ".join(parts)
+
+    def training_command(self):
+        """The command line that makes the state, for messages."""
+        parts = ["python train.py", self.task, self.model]
+        if self.variant is not None:
+            parts += ["-v", self.variant, "-i", str(self.variant_id)]
+        if self.checkpoint is not None:
+            parts += ["-p", str(self.checkpoint)]
         return " ".join(parts)
 
     def __str__(self):

@@ -18,7 +18,7 @@ from tqdm import tqdm
 import equihash
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.errors import UserError
-from equihash.files import atomic, create_dataset, map_dataset, open_hdf5
+from equihash.files import atomic, create_dataset, map_dataset, open_hdf5, sample_digest
 from equihash.inference import compute_logits
 from equihash.labels import Labels
 from equihash.search import InvertedIndex
@@ -26,9 +26,10 @@ from equihash.state import build_loader, build_network, load_state, load_weights
 
 TRIPLETS_SEED = 0xFAB
 MERGE_BLOCK = 10_000_000  # codes copied at once
+IDENTITY = ("weights", "labels", "which", "network", "loader")  # what makes two encodings the same work
 
 
-def encode_database(files, device, precision=torch.float32, flush_freq=100, job_id=0, nb_jobs=1):
+def encode_database(files, device, precision=torch.float32, flush_freq=20, job_id=None, nb_jobs=1):
     """Encode a database, or one job's share of it; job 0 also encodes the queries and the triplets.
 
     What is already encoded by the same weights is kept, so that an interrupted encoding goes on.
@@ -40,20 +41,26 @@ def encode_database(files, device, precision=torch.float32, flush_freq=100, job_
     precision : torch.dtype
     flush_freq : int
         Chunks of 500 between two writes to the file.
-    job_id, nb_jobs : int
-        Share of the database, from 0; the shares are runs of whole chunks.
+    job_id : int or None
+        Share of the database, from 0, written to a file of its own; None: all of it.
+    nb_jobs : int
+        The shares are runs of whole chunks.
 
     Raises
     ------
     UserError
         Something is missing or does not fit.
     """
-    if not 0 <= job_id < nb_jobs:
+    if nb_jobs < 1:
+        raise UserError(f"--nb_jobs must be at least 1, not {nb_jobs}")
+    if job_id is None and nb_jobs > 1:
+        raise UserError(f"--nb_jobs {nb_jobs} needs --job_id 0 to {nb_jobs - 1}: which share is this?")
+    if not 0 <= (job_id or 0) < nb_jobs:
         raise UserError(f"--job_id must be 0 to {nb_jobs - 1} (--nb_jobs {nb_jobs}), not {job_id}")
     if flush_freq < 1:
         raise UserError(f"--flush_freq must be at least 1, not {flush_freq}")
     experiment = files.experiment
-    state = load_state(experiment.state_path, experiment.command("train.py"))
+    state = load_state(experiment.state_path, experiment.training_command())
     labels = Labels(files.labels, experiment.task)
     loader = build_loader(state["config"], files.which, device)
     if labels.mosaic_shape != loader.mosaic_shape:
@@ -80,26 +87,33 @@ def encode_database(files, device, precision=torch.float32, flush_freq=100, job_
         "which": files.which,
         "device": device.type,
         "precision": str(precision).removeprefix("torch."),
+        "network": [state["config"]["network_class"], state["config"]["network_kwargs"]],
+        "loader": [state["config"]["loader_class"], state["config"]["loader_kwargs"]],
         "config": state["config"],
     }
 
-    def encode(path, what, shape, items, seed, first=0, logits_path=None, **more):
-        encoder = Encoder(network, loader, precision, {**provenance, **more})
+    def encode(items, seed, path, shape, what, first=0, logits_path=None, **share):
+        text = json.dumps({**provenance, **share}, sort_keys=True)
+        outputs = [RowFile(path, "codes", (*shape, network.k // 8), np.uint8, text)]
+        if logits_path is not None:
+            outputs.append(RowFile(logits_path, "logits", (*shape, network.k), np.float32, text))
         database = ProceduralDatabase(items, loader, seed)
-        encoder.encode(path, what, shape, database, first, flush_freq, logits_path)
+        encode_items(network, database, precision, outputs, first, math.prod(shape), flush_freq, what)
 
-    k = network.k
-    first, last = job_range(len(labels.database), job_id, nb_jobs)
-    share = {} if nb_jobs == 1 else {"job_id": job_id, "nb_jobs": nb_jobs}
-    path = files.fingerprints if nb_jobs == 1 else files.shard(job_id, nb_jobs)
-    encode(path, "database", (last - first, k // 8), labels.database, ENCODING_SEED, first, **share)
-    if job_id == 0:
+    if job_id is None:
+        encode(labels.database, ENCODING_SEED, files.fingerprints, (len(labels.database),), "database")
+    else:
+        first, last = job_range(len(labels.database), job_id, nb_jobs)
+        share = {"job_id": job_id, "nb_jobs": nb_jobs}
+        path = files.shard(job_id, nb_jobs)
+        encode(labels.database, ENCODING_SEED, path, (last - first,), "database", first, **share)
+    if not job_id:
         for sign in ("positive", "negative"):
             items = getattr(labels, f"{sign}_queries")
             paths = [files.queries(sign, content) for content in ("fingerprints", "logits")]
-            encode(paths[0], f"{sign} queries", (len(items), k // 8), items, ENCODING_SEED, logits_path=paths[1])
+            encode(items, ENCODING_SEED, paths[0], (len(items),), f"{sign} queries", logits_path=paths[1])
         items = Triplets(labels.negative_pairs)
-        encode(files.triplets, "triplets", (len(items) // 3, 3, k // 8), items, TRIPLETS_SEED)
+        encode(items, TRIPLETS_SEED, files.triplets, (len(items) // 3, 3), "triplets")
 
 
 def job_range(size, job_id, nb_jobs):
@@ -123,40 +137,47 @@ class Triplets:
         return self.negative_pairs[items // 3, (items % 3) // 2]
 
 
-class Encoder:
-    """Writes the fingerprints of procedural databases to files, making the next chunk while one is encoded."""
+def encode_items(network, database, precision, outputs, first, nb_items, flush_freq, what):
+    """Encode the items `first` to `first` + `nb_items` of a procedural database, from where the files stop.
 
-    def __init__(self, network, loader, precision, provenance):
-        self.network, self.loader, self.precision = network, loader, precision
-        self.provenance = json.dumps(provenance, sort_keys=True)
+    The next chunk is made while one is encoded.
 
-    def encode(self, path, what, shape, database, first, flush_freq, logits_path=None):
-        """Encode items `first`, `first` + 1, ... of `database` into `path`, as codes of `shape`."""
-        files = [RowFile(path, "codes", shape, np.uint8, self.provenance)]
-        if logits_path is not None:
-            files.append(RowFile(logits_path, "logits", (shape[0], 8 * shape[-1]), np.float32, self.provenance))
-        nb_items = math.prod(shape[:-1])
-        done = min(file.nb_items_written() for file in files)
-        if done < nb_items:
-            done -= done % CHUNK_SIZE
-        chunks = range((first + done) // CHUNK_SIZE, math.ceil((first + nb_items) / CHUNK_SIZE))
-        waiting = []  # (packed codes, logits) of each chunk not yet written
-        with (
-            ThreadPoolExecutor(1) as pool,
-            tqdm(total=nb_items, initial=done, desc=what, unit="mosaic", unit_scale=True, leave=False) as bar,
-        ):
-            following = pool.submit(database.chunk, chunks[0]) if chunks else None
-            for number in chunks:
-                instances = following.result()
-                following = pool.submit(database.chunk, number + 1) if number + 1 in chunks else None
-                logits = compute_logits(self.network, instances, self.precision).cpu().numpy()
-                waiting.append((np.packbits(logits > 0, axis=-1), logits))
-                bar.update(len(logits))
-                if len(waiting) == flush_freq or following is None:
-                    for file, values in zip(files, zip(*waiting)):
-                        file.write(done, np.concatenate(values))
-                    done += sum(len(codes) for codes, _ in waiting)
-                    waiting = []
+    Parameters
+    ----------
+    network : nn.Module
+        In evaluation mode.
+    database : ProceduralDatabase
+    precision : torch.dtype
+    outputs : list of RowFile
+        For the codes, and perhaps for the logits.
+    first, nb_items : int
+    flush_freq : int
+        Chunks between two writes.
+    what : str
+        For the progress bar.
+    """
+    done = min(output.nb_items_written() for output in outputs)
+    if done == nb_items:
+        return
+    done -= done % CHUNK_SIZE
+    chunks = range((first + done) // CHUNK_SIZE, math.ceil((first + nb_items) / CHUNK_SIZE))
+    waiting = []  # (packed codes, logits) of each chunk not yet written
+    with (
+        ThreadPoolExecutor(1) as pool,
+        tqdm(total=nb_items, initial=done, desc=what, unit="mosaic", unit_scale=True, leave=False) as bar,
+    ):
+        following = pool.submit(database.chunk, chunks[0]) if chunks else None
+        for number in chunks:
+            instances = following.result()
+            following = pool.submit(database.chunk, number + 1) if number + 1 in chunks else None
+            logits = compute_logits(network, instances, precision).cpu().numpy()
+            waiting.append((np.packbits(logits > 0, axis=-1), logits))
+            bar.update(len(logits))
+            if len(waiting) == flush_freq or following is None:
+                for output, values in zip(outputs, zip(*waiting)):
+                    output.write(done, np.concatenate(values))
+                done += sum(len(codes) for codes, _ in waiting)
+                waiting = []
 
 
 class RowFile:
@@ -181,6 +202,7 @@ class RowFile:
 
     def write(self, first, values):
         """Write the items `first`, `first` + 1, ...: array (items, values)."""
+        assert values.shape[1] == self.shape[-1] and first + len(values) <= math.prod(self.shape[:-1])
         with open(self.path, "r+b") as file:
             file.seek(self.offset + first * self.shape[-1] * self.dtype.itemsize)
             file.write(np.ascontiguousarray(values, self.dtype).tobytes())
@@ -192,20 +214,33 @@ class RowFile:
             os.fsync(file.fileno())
 
     def _reopen(self, name, provenance):
-        """Take up the file that is there, if the same work began it."""
+        """Take up the file that is there, if the same work began it.
+
+        Fingerprints of older weights or labels are of no more use and give way; those that differ in precision or
+        device may be somebody's week of work, and do not.
+        """
         if not self.path.is_file():
             return False
         try:
             with h5py.File(self.path) as file:
-                if file.attrs.get("provenance") != provenance or file[name].shape != self.shape:
-                    print(f"{self.path} is of other weights or labels: encoding anew")
-                    return False
+                found = json.loads(file.attrs.get("provenance", "{}"))
+                fits = file[name].shape == self.shape and file[name].dtype == self.dtype
                 self.nb_rows_written = int(file["size"][0])
                 self.offset, self.size_offset = file[name].id.get_offset() or 0, file["size"].id.get_offset()
-                return True
-        except (OSError, KeyError):
+        except (OSError, KeyError, ValueError):
             print(f"{self.path} is damaged: encoding anew")
             return False
+        provenance = json.loads(provenance)
+        if not fits or any(found.get(key) != provenance[key] for key in IDENTITY):
+            print(f"{self.path} is of other weights or labels: encoding anew")
+            return False
+        for key in ("precision", "device"):
+            if found.get(key) != provenance[key]:
+                raise UserError(
+                    f"{self.path} was encoded with {key} {found.get(key)}, not {provenance[key]}: "
+                    f"use --{key} {found.get(key)}, or delete it"
+                )
+        return True
 
 
 class Fingerprints:
@@ -248,7 +283,7 @@ class Fingerprints:
 def expected_provenance(files):
     """What the fingerprints of the present weights and labels say of themselves."""
     experiment = files.experiment
-    state = load_state(experiment.state_path, experiment.command("train.py"))
+    state = load_state(experiment.state_path, experiment.training_command())
     return {
         "weights": weights_digest(state["net"]),
         "labels": Labels(files.labels, experiment.task).digest,
@@ -271,7 +306,7 @@ def merge_shards(files, nb_jobs, force=False):
     for job_id in range(nb_jobs):
         command = f"{files.command('encode.py')} --job_id {job_id} --nb_jobs {nb_jobs}"
         shards.append(Fingerprints(files.shard(job_id, nb_jobs), command, expected))
-        for key in ("device", "precision", "config"):
+        for key in ("device", "precision", "network", "loader"):
             expected.setdefault(key, shards[0].provenance.get(key))
     provenance = {key: v for key, v in shards[0].provenance.items() if key not in ("job_id", "nb_jobs")}
     text = json.dumps(provenance, sort_keys=True)
@@ -296,10 +331,18 @@ def merge_shards(files, nb_jobs, force=False):
 
 
 def build_index(files, force=False, memory_limit=8 * 2**30):
-    """Build the inverted index of a database's fingerprints, unless there is one of these very fingerprints."""
-    command = files.command("encode.py")
-    fingerprints = Fingerprints(files.fingerprints, command, expected_provenance(files))
-    metadata = {"codes": fingerprints.provenance, "size": len(fingerprints.values)}
+    """Build the inverted index of a database's fingerprints, unless there is one of these very fingerprints.
+
+    Parameters
+    ----------
+    files : DatabaseFiles
+    force : bool
+        Build in any case.
+    memory_limit : int
+        Bytes to build in.
+    """
+    fingerprints = Fingerprints(files.fingerprints, files.command("encode.py"), expected_provenance(files))
+    metadata = index_metadata(fingerprints)
     if files.index.is_file() and not force:
         try:
             if InvertedIndex.load(files.index).metadata == metadata:
@@ -309,3 +352,19 @@ def build_index(files, force=False, memory_limit=8 * 2**30):
             print(f"{error}: building anew")
     InvertedIndex.build_from_file(files.fingerprints, files.index, memory_limit, metadata=metadata)
     print(f"{len(fingerprints.values):,} fingerprints indexed in {files.index}")
+
+
+def load_index(files, fingerprints):
+    """Load the index of a database, after checking that it is of these `Fingerprints`."""
+    command = files.command("build_index.py")
+    if not files.index.is_file():
+        raise UserError(f"{files.index} does not exist: run {command}")
+    index = InvertedIndex.load(files.index, mmap=True)
+    if index.metadata != index_metadata(fingerprints):
+        raise UserError(f"{files.index} is of other fingerprints than {files.fingerprints}: run {command}")
+    return index
+
+
+def index_metadata(fingerprints):
+    """What an index says of the fingerprints that it is of."""
+    return {"provenance": fingerprints.provenance, "codes": sample_digest(fingerprints.values)}

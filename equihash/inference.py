@@ -14,15 +14,13 @@ def compute_logits(network, instances, precision=torch.float32):
     ----------
     network : nn.Module
         In evaluation mode.
-    instances : tensor (n, ...)
+    instances : tensor (n, ...), n at least 1
     precision : torch.dtype
 
     Returns
     -------
     float32 tensor (n, ..., k)
     """
-    if not len(instances):
-        return network(instances).float()
     nb_rows = max(PART_BYTES[instances.device.type] // instances[0].nbytes, 1)
     with torch.inference_mode(), autocast(instances.device, precision):
         return torch.cat([network(part).float() for part in instances.split(nb_rows)])

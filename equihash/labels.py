@@ -44,7 +44,7 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
         The arguments cannot be met.
     """
     nb_classes = bank_size ** (mosaic_shape[0] * mosaic_shape[1])
-    _check_arguments(bank_size, nb_classes, database_size, nb_positive, nb_negative, nb_pairs)
+    _check_arguments(bank_size, nb_classes, mosaic_shape, database_size, nb_positive, nb_negative, nb_pairs, seed)
     stream = np.random.RandomState(seed)
     dtype = np.min_scalar_type(bank_size - 1)
 
@@ -246,7 +246,9 @@ def _negative_pairs(stream, nb_classes, nb_pairs):
         pairs[equal] = stream.randint(0, nb_classes, (len(equal), 2), dtype=np.int64)
 
 
-def _check_arguments(bank_size, nb_classes, database_size, nb_positive, nb_negative, nb_pairs):
+def _check_arguments(bank_size, nb_classes, mosaic_shape, database_size, nb_positive, nb_negative, nb_pairs, seed):
+    if min(mosaic_shape) < 1 or not 0 <= seed < 2**32:
+        raise UserError("-m H W must be at least 1 1, and -s 0 to 2^32 - 1")
     if bank_size < 1 or database_size < 1 or min(nb_positive, nb_negative, nb_pairs) < 0:
         raise UserError("sizes must be positive: -b and -d at least 1, -p, -n and -t at least 0")
     if nb_classes > 2**63:

@@ -19,6 +19,8 @@ RUN_LENGTH_KEYS = ("nb_steps", "eval_freq", "eval_size")
 def build_network(config, device):
     """Make the network of a configuration, initialised from its seed, on `device`."""
     torch.manual_seed(config["seed"])
+    if config["network_kwargs"].get("k", 8) % 8:
+        raise UserError(f"network_kwargs:k must be a multiple of 8 (whole bytes), not {config['network_kwargs']['k']}")
     network = find_class(config, "network")(**config["network_kwargs"])
     return network.to(device, memory_format=torch.channels_last)  # two to three times faster on the CPU
 
@@ -28,15 +30,15 @@ def build_loader(config, which, device, seed=None):
     return find_class(config, "loader")(**config["loader_kwargs"], which=which, device=device, seed=seed)
 
 
-def save_state(path, config, network, trainer, train_results, valid_results):
-    """Write state.pth atomically."""
+def save_state(path, config, network, trainer, results):
+    """Write state.pth atomically; `results` has the in-training evaluations of "train" and "valid" by step."""
     state = {
         "version": equihash.__version__,
         "config": config,
         "net": network.state_dict(),
         "trainer": trainer.state_dict(),
-        "train_results": train_results,
-        "valid_results": valid_results,
+        "train_results": results["train"],
+        "valid_results": results["valid"],
     }
     with atomic(path) as temporary:
         torch.save(state, temporary)
@@ -66,9 +68,11 @@ def load_state(path, command):
     try:
         with torch.serialization.safe_globals(_published_types()):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} is refused: it is damaged, or holds more than tensors, numbers and text") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read as a state (damaged, or not one): {reason}") from None
+        raise UserError(f"{path} cannot be read as a state, it is damaged: {reason}") from None
     keys = ("config", "net", "trainer", "train_results", "valid_results")
     if not isinstance(state, dict) or not all(isinstance(state.get(key), dict) for key in keys):
         raise UserError(f"{path} is not a state: it must hold {', '.join(keys)}")
@@ -85,8 +89,8 @@ def load_weights(network, weights, path):
         raise UserError(f"{path} is of another network: {lines[min(1, len(lines) - 1)].strip()}") from None
 
 
-def check_same_config(saved, current, path):
-    """Refuse to go on from a state of another configuration.
+def check_same_config(state, current, precision, path):
+    """Refuse to go on from a state of another configuration or precision.
 
     Raises
     ------
@@ -94,7 +98,10 @@ def check_same_config(saved, current, path):
         Lists every difference.
     """
     ignored = {key: None for key in RUN_LENGTH_KEYS}
-    lines = differences({**current, **ignored}, {**saved, **ignored})
+    lines = differences({**current, **ignored}, {**state["config"], **ignored})
+    saved_precision = state["trainer"].get("precision", str(precision))
+    if saved_precision != str(precision):
+        lines.append(f"--precision {str(precision)[6:]}, not {saved_precision[6:]}")
     if lines:
         raise UserError(
             f"{path} was trained with another configuration: now {'; '.join(lines)}. "
@@ -118,8 +125,8 @@ def _plain(value):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item) for item in value)
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.astype(np.int64)) if value.size > 100 else value.tolist()
+    if isinstance(value, np.ndarray):  # of the random stream's words (uint32, rare in torch), or a histogram
+        return torch.from_numpy(value.astype(np.int64)) if value.dtype == np.uint32 else value.tolist()
     return value.item() if isinstance(value, np.generic) else value
 
 

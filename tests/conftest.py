@@ -25,6 +25,7 @@ GOLDEN = REPOSITORY / "tests" / "golden"
 
 # small enough for a test; the task's own values otherwise
 QUICK = ["nb_steps:4", "eval_freq:2", "eval_size:64", "loader_kwargs:size:16", "trainer_kwargs:nb_batch_per_step:2"]
+QUICK += ["network_kwargs:k:16"]
 
 
 @pytest.fixture

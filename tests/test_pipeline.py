@@ -14,7 +14,7 @@ from equihash.fingerprints import job_range
 from equihash.models import MnistMosaicCNN
 
 LABELS = "generate_labels.py FastMnistMosaic {} -b40 -d{} -p300 -n300 -t200 -m 1 2"
-TRAIN = ["train.py", "FastMnistMosaic", "HashNet", *quick("network_kwargs:k:16")]
+TRAIN = ["train.py", "FastMnistMosaic", "HashNet", *quick()]
 
 
 def folder_of(workspace, database, model="HashNet", name="main"):
@@ -182,7 +182,10 @@ def test_variants_evaluate_together_and_after_training(workspace):
         assert "PRR" in output
     assert (folder_of(workspace, "TINY", "ShannonHamming", "s3210_l0.006") / "results.json").is_file()
     command = "evaluate_binary_equihash.py FastMnistMosaic TINY ShannonHamming -v lambda_ablation"
-    workspace.refuse(f"{command} -i all", "s3211_l0.005", "train")
+    output = workspace.check(f"{command} -i all")
+    assert "s3210_l0.005, 1 lookup" in output and "s3210_l0.006, 1 lookup" in output
+    assert output.count("left out, not trained") == 53 and "ShannonHamming -v lambda_ablation -i 1\n" in output
+    workspace.refuse(f"{command} -i 7", "s3212_l0.006", "train.py FastMnistMosaic ShannonHamming -v lambda_ablation -i 7")
 
 
 def test_kld_ablation_of_the_readme(workspace, tmp_path):
@@ -223,14 +226,19 @@ ENCODE = "encode.py FastMnistMosaic DB HashNet -d cpu"
         (f"{ENCODE} --nb_jobs 3", ["--job_id"]),
         ("encode.py FastMnistMosaic DB JMLH", ["state.pth", "python train.py FastMnistMosaic JMLH"]),
         ("encode.py FastMnistMosaic NODB HashNet -d cpu", ["NODB.hdf5", "python generate_labels.py FastMnistMosaic"]),
+        (f"{ENCODE} --precision bfloat16", ["precision float32, not bfloat16", "--precision float32"]),
         ("merge.py FastMnistMosaic DB HashNet --nb_jobs 5", ["_0_5.hdf5", "encode.py", "--job_id 0 --nb_jobs 5"]),
         ("build_index.py FastMnistMosaic DB2 HashNet", ["encode.py"]),
         ("build_index.py FastMnistMosaic DB HashNet --memory_limit 16", ["--memory_limit", "16G"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB2 HashNet", ["encode.py"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet -i all", ["-v/--variant"]),
+        ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet -l 77", ["checkpoint77", "train.py", "-p 77"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --nb_lookups 0", ["--nb_lookups"]),
         ("generate_labels.py FastMnistMosaic DB -b40 -d9 -p1 -n1 -t1 -m 1 2", ["exists", "--force"]),
         ("generate_labels.py FastMnistMosaic DB3 -b40 -d0 -p1 -n1 -t1 -m 1 2", ["-d"]),
+        ("generate_labels.py FastMnistMosaic DB3 -b40 -d9 -p1 -n1 -t1 -m 0 2", ["-m"]),
+        ("generate_labels.py FastMnistMosaic DB3 -b40 -d9 -p1 -n1 -t1 -m 1 2 -s -1", ["-s"]),
+        ("generate_labels.py FastMnistMosaik DB3 -b40 -d9 -p1 -n1 -t1 -m 1 2", ["unknown task"]),
     ],
 )
 def test_wrong_input_ends_in_one_clear_line(encoded, command, words):
@@ -277,7 +285,37 @@ def test_labels_that_do_not_fit_the_data(trained):
     trained.refuse("encode.py FastMnistMosaic BIG HashNet -d cpu", "10001", "10000")
 
 
-def test_index_of_any_memory_limit(encoded):
+def test_one_job_and_no_queries_at_all(trained):
+    """nb_jobs 1 goes through merge.py like any other; a database without queries or pairs is evaluated."""
+    trained.check("generate_labels.py FastMnistMosaic BARE -b10000 -d700 -p0 -n0 -t0 -m 2 2")
+    trained.check("encode.py FastMnistMosaic BARE HashNet -d cpu --job_id 0 --nb_jobs 1 -w valid")
+    trained.check("merge.py FastMnistMosaic BARE HashNet --nb_jobs 1 --build_index -w valid")
+    output = trained.check("evaluate_binary_equihash.py FastMnistMosaic BARE HashNet -w valid -d cpu")
+    row = next(line for line in output.splitlines() if "main, 1 lookup" in line)
+    assert row.split()[3:8] == ["-"] * 5
+    folder = folder_of(trained, "BARE").with_name("valid_BARE")
+    assert trained.json(folder / "results.json")["recall"] is None
+
+
+def test_evaluate_encodes_first(workspace):
+    workspace.check(TRAIN)
+    workspace.check("generate_labels.py FastMnistMosaic DB -b10000 -d600 -p50 -n50 -t50 -m 2 2")
+    command = "evaluate_binary_equihash.py FastMnistMosaic DB HashNet -d cpu"
+    workspace.refuse(command, "encode.py FastMnistMosaic DB HashNet")
+    assert "main, 1 lookup" in workspace.check(f"{command} --encode")
+
+
+def test_a_collapsed_network_is_told(trained):
+    trained.check("generate_labels.py FastMnistMosaic SAME -b10000 -d600 -p50 -n50 -t50 -m 2 2")
+    trained.check("encode.py FastMnistMosaic SAME HashNet -d cpu")
+    with h5py.File(folder_of(trained, "SAME") / "database_fingerprints.hdf5", "r+") as file:
+        file["codes"][:] = 3
+    trained.check("build_index.py FastMnistMosaic SAME HashNet")
+    output = trained.check("evaluate_binary_equihash.py FastMnistMosaic SAME HashNet -d cpu")
+    assert "warning: main: collapsed, 100% of the items" in output
+
+
+def test_index_of_another_memory_limit_is_the_same(encoded):
     path = folder_of(encoded, "DB") / "inverted_index.bin"
     encoded.check("build_index.py FastMnistMosaic DB HashNet --force --memory_limit 1M")
     small = path.read_bytes()

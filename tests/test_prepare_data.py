@@ -231,7 +231,7 @@ def test_perlin_file(place, monkeypatch):
         assert maps[name].shape == (25, 180, 270) and maps[name].dtype == np.int8
         assert 90 < np.abs(maps[name].astype(int)).max() <= 127
         assert len({one.tobytes() for one in maps[name]}) == 25
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, f"{path.stem}.png"]
     place.refuse("prepare_data.py perlin", "--force")
     place.check("prepare_data.py perlin --nb_maps 12 -f")
     with h5py.File(path) as file:

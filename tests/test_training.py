@@ -42,7 +42,7 @@ def test_resumed_run_equals_undisturbed_run(workspace, model):
     assert resumed["trainer"]["step"] == 6
     assert_same(resumed, whole)
     if model == "JMLH":
-        assert whole["trainer"]["modules"]["classifier"]["weight"].shape == (10000, 64)
+        assert whole["trainer"]["modules"]["classifier"]["weight"].shape == (10000, 16)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -114,7 +114,7 @@ def test_bfloat16_is_close_to_float32():
 def test_a_loss_that_is_not_finite_stops_the_run(workspace):
     workspace.check(train("HashNet", "nb_steps:2"))
     before = workspace.state("HashNet")
-    command = train("HashNet", "nb_steps:6", "trainer_kwargs:alpha:nan")
+    command = train("HashNet", "nb_steps:6", "trainer_kwargs:alpha:NaN")
     workspace.refuse([*command, "--force_load"], "loss is nan at step 3")
     assert_same(workspace.state("HashNet"), before)
 
@@ -147,6 +147,58 @@ def test_stops_at_nb_steps_and_keeps_checkpoints_and_log(workspace):
     final = workspace.state("HashNet")
     workspace.check([*train("HashNet", "nb_steps:5", "eval_freq:2"), "-l", "4"])
     assert_same(workspace.state("HashNet")["net"], final["net"])
+
+
+def test_resuming_between_evaluations_changes_nothing(workspace):
+    """From a checkpoint in the middle of a log interval, with every random stream in use."""
+    words = ["trainer_kwargs:shannon_shuffle_logits:true", "nb_steps:5", "eval_freq:4"]
+    workspace.check([*train("ShannonHamming", *words), "-p", "3"])
+    whole = workspace.state("ShannonHamming")
+    assert whole["trainer"]["training_log"].keys() == {4, 5}
+    workspace.check([*train("ShannonHamming", *words), "-l", "3"])
+    assert_same(workspace.state("ShannonHamming"), whole)
+
+
+def test_forced_values_hold(workspace):
+    workspace.check(train("HashNet", "nb_steps:2"))
+    workspace.check([*train("HashNet", "trainer_kwargs:optim_kwargs:lr:0.01", "nb_steps:4"), "-f"])
+    optimizer = workspace.state("HashNet")["trainer"]["optim"]
+    assert optimizer["param_groups"][0]["lr"] == 0.01 and optimizer["state"][0]["step"] == 4
+    output = workspace.check([*train("HashNet", "trainer_kwargs:optim_class:AdamW", "nb_steps:6"), "-f"])
+    assert "another optimizer" in output
+    assert workspace.state("HashNet")["trainer"]["optim"]["state"][0]["step"] == 2
+
+
+def test_schedules_from_the_command_line(workspace):
+    words = ["trainer_kwargs:lr_scheduler_class:OneCycleLR", "trainer_kwargs:lr_scheduler_kwargs:max_lr:0.01"]
+    words += ["trainer_kwargs:lr_scheduler_kwargs:total_steps:4"]
+    workspace.check(train("HashNet", *words))
+    log = workspace.state("HashNet")["trainer"]["training_log"]
+    assert log[2]["learning_rate"] > log[4]["learning_rate"]
+    workspace.refuse(train("HashNet", *words, "nb_steps:6"), "schedule ends at step 4", "lr_scheduler_kwargs")
+    assert workspace.state("HashNet")["trainer"]["step"] == 4
+
+
+def test_precision_is_part_of_a_run(workspace):
+    workspace.check([*train("HashNet", "nb_steps:2"), "--precision", "bfloat16"])
+    workspace.refuse(train("HashNet", "nb_steps:4"), "--precision float32, not bfloat16")
+    workspace.check([*train("HashNet", "nb_steps:4"), "--precision", "bfloat16"])
+
+
+@pytest.mark.parametrize(
+    "model, override, words",
+    [
+        ("ShannonHamming", "trainer_kwargs:shannon_gradient_kwargs:gradient_type:smooth", ["pseudo-smooth"]),
+        ("JMLH", "trainer_kwargs:loss_kwargs:binarization:signum", ["heaviside"]),
+        ("JMLH", "trainer_kwargs:nb_classes:0", ["nb_classes"]),
+        ("HashNet", "network_kwargs:k:63", ["multiple of 8"]),
+        ("HashNet", "trainer_kwargs:optim_kwargs:learning_rate:0.1", ["Adam", "learning_rate"]),
+        ("HashNet", "trainer_kwargs:clip_value:null", ["must be float"]),
+    ],
+)
+def test_values_are_checked_before_any_work(workspace, model, override, words):
+    workspace.refuse(train(model, override), *words)
+    assert not workspace.experiments.exists()
 
 
 def test_no_save_and_no_load(workspace):

@@ -9,10 +9,9 @@ import torch
 from matplotlib import pyplot as plt
 
 from equihash.datasets.procedural import ENCODING_SEED, ProceduralDatabase
-from equihash.evaluation.retrieval import load_index
+from equihash.devices import select_device
+from equihash.evaluation.retrieval import count_retrieved
 from equihash.files import atomic
-from equihash.fingerprints import Fingerprints, expected_provenance
-from equihash.labels import Labels
 from equihash.state import build_loader, load_state
 
 BLUE, ORANGE, GREEN, RED, GREY = "#3366aa", "#dd7722", "#2a9d4a", "#cc3333", "#888888"
@@ -48,7 +47,7 @@ def draw_training_curve(path, training_log, results):
             axes[1].plot(steps, values, style, color=colour, marker=".", label=f"{which}, Hamming <= {distance}")
         for size, colour in zip(range(1, 5), (BLUE, ORANGE, GREEN, RED)):
             values = [results[which][step]["worst_entropies"][size] / size for step in steps]
-            axes[2].plot(steps, values, style, color=colour, marker=".", label=f"{which}, {size} bits")
+            axes[2].plot(steps, values, style, color=colour, marker=".", label=f"{which}, {size} bit{'s' * (size > 1)}")
     axes[1].set_title("recall of positive pairs")
     axes[2].set_title("worst entropy per bit")
     for axis in axes:
@@ -80,32 +79,41 @@ def draw_hamming_distances(path, results):
     _save(figure, path)
 
 
-def draw_gallery(path, files, per_kind=3, nb_shown=3):
+def draw_gallery(path, database, per_kind=3, nb_shown=3, nb_queries=500):
     """Draw queries with what one lookup retrieved for each: green relevant, red irrelevant, grey dashed missed.
 
     One row for each kind of answer: perfect, incomplete (relevant items are missing) and unsound (irrelevant
     items are there), of positive and of negative queries. The mosaics are made anew by the procedural database.
+
+    Parameters
+    ----------
+    path : Path
+    database : EncodedDatabase
+    per_kind : int
+        Queries in a row.
+    nb_shown : int
+        Items shown of a query.
+    nb_queries : int
+        How many queries of each sign are looked at.
     """
-    expected, encode = expected_provenance(files), files.command("encode.py")
-    labels = Labels(files.labels, files.experiment.task)
-    database = Fingerprints(files.fingerprints, encode, expected)
-    index = load_index(files, database)
-    config = load_state(files.experiment.state_path, files.experiment.command("train.py"))["config"]
-    loader = build_loader(config, files.which, "cpu")
+    files, labels = database.files, database.labels
+    config = load_state(files.experiment.state_path, files.experiment.training_command())["config"]
+    loader = build_loader(config, files.which, select_device(_device_of(database)))
     answers = {}  # kind -> [(queries, query, [(item, colour)])]
     for sign in ("positive", "negative"):
-        codes = Fingerprints(files.queries(sign, "fingerprints"), encode, expected).values[:2000]
-        offsets, ids = index.lookup(np.ascontiguousarray(codes))
+        codes = np.ascontiguousarray(database.query_codes(sign)[:nb_queries])
+        offsets, ids = database.ground_truth(sign)
+        offsets = offsets[: len(codes) + 1]
+        counts = count_retrieved(database.index, database.codes, (offsets, ids), codes, None, 1)
         queries = ProceduralDatabase(getattr(labels, f"{sign}_queries"), loader, ENCODING_SEED)
-        for query in range(len(codes)):
-            retrieved = set(ids[offsets[query] : offsets[query + 1]].tolist())
-            truth = set()
-            if sign == "positive":
-                truth = set(labels.ground_truth[1][slice(*labels.ground_truth[0][query : query + 2])].tolist())
-            coloured = [(item, RED) for item in sorted(retrieved - truth)[: nb_shown - 1]]
-            coloured += [(item, GREEN) for item in sorted(retrieved & truth)]
-            coloured += [(item, GREY) for item in sorted(truth - retrieved)]
-            answers.setdefault(_kind(sign, retrieved, truth), []).append((queries, query, coloured[:nb_shown]))
+        for query, (retrieved, relevant, both) in enumerate(zip(*counts)):
+            kind = "unsound" if retrieved > both else "incomplete" if relevant > both else "perfect"
+            part = answers.setdefault(f"{sign} queries, {kind}", [])
+            coloured = None
+            if len(part) < per_kind:
+                truth = ids[offsets[query] : offsets[query + 1]]
+                coloured = _coloured(database.index[codes[query]], truth, nb_shown)
+            part.append((queries, query, coloured))
     items = ProceduralDatabase(labels.database, loader, ENCODING_SEED)
     kinds = sorted(answers)
     shown = {kind: answers[kind][:per_kind] for kind in kinds}
@@ -117,8 +125,9 @@ def draw_gallery(path, files, per_kind=3, nb_shown=3):
     for axis in axes.flat:
         axis.axis("off")
     for row_axes, kind in zip(axes, kinds):
-        share = f"{len(answers[kind])} of {len(answers[kind][0][0].labels[:2000])}"
-        row_axes[0].text(0, 1.25, f"{kind} ({share})", transform=row_axes[0].transAxes, fontsize=9, weight="bold")
+        share = f"{len(answers[kind])} of {min(nb_queries, len(answers[kind][0][0]))}"
+        title = row_axes[0].text(0, 1.25, f"{kind} ({share})", transform=row_axes[0].transAxes, fontsize=9)
+        title.set(weight="bold", in_layout=False)  # it may reach over the next columns
         for number, (queries, query, coloured) in enumerate(shown[kind]):
             _show(row_axes[number * slot], queries[query], loader)
             row_axes[number * slot].set_title(f"query {query}", fontsize=7)
@@ -133,10 +142,20 @@ def draw_gallery(path, files, per_kind=3, nb_shown=3):
     _save(figure, path)
 
 
-def _kind(sign, retrieved, truth):
-    if retrieved == truth:
-        return f"{sign} queries, perfect"
-    return f"{sign} queries, {'unsound' if retrieved - truth else 'incomplete'}"
+def _coloured(retrieved, relevant, nb_shown):
+    """Up to `nb_shown` of the items retrieved or missed, with the colours of their frames."""
+    groups = [
+        (np.setdiff1d(retrieved, relevant)[: nb_shown - 1], RED),
+        (np.intersect1d(retrieved, relevant), GREEN),
+        (np.setdiff1d(relevant, retrieved), GREY),
+    ]
+    return [(item, colour) for items, colour in groups for item in items.tolist()][:nb_shown]
+
+
+def _device_of(database):
+    """Where the mosaics were made, if that is here: another kind of device would draw other noise."""
+    device = database.fingerprints.provenance.get("device", "cpu")
+    return device if device != "cuda" or torch.cuda.is_available() else "cpu"
 
 
 def _image(instance, loader):

@@ -1,7 +1,7 @@
 """Everything that is made of an evaluated database: results.json, pictures, and the table to print."""
 
 from equihash.evaluation.pictures import draw_gallery, draw_hamming_distances
-from equihash.evaluation.retrieval import evaluate_database
+from equihash.evaluation.retrieval import EncodedDatabase, evaluate_database
 
 
 def report(files, nb_lookups=(1,), queries=True):
@@ -9,9 +9,10 @@ def report(files, nb_lookups=(1,), queries=True):
 
     See `equihash.evaluation.retrieval.evaluate_database` for the parameters.
     """
-    results = evaluate_database(files, nb_lookups, queries)
+    database = EncodedDatabase(files)
+    results = evaluate_database(database, nb_lookups, queries)
     draw_hamming_distances(files.folder / "hamming_distances.png", results)
     if queries:
-        draw_gallery(files.folder / "gallery.png", files)
+        draw_gallery(files.folder / "gallery.png", database)
     print(f"{files.experiment}: {files.results}, hamming_distances.png{', gallery.png' if queries else ''}")
     return results

@@ -11,22 +11,68 @@ import equihash
 from equihash.errors import UserError
 from equihash.evaluation.intervals import clopper_pearson, irrelevant_collision_rate
 from equihash.files import write_json
-from equihash.fingerprints import Fingerprints, expected_provenance
+from equihash.fingerprints import Fingerprints, expected_provenance, load_index
 from equihash.labels import Labels
-from equihash.search import InvertedIndex, probe_codes
+from equihash.search import probe_codes
 
-QUERY_BLOCK = 1 << 16  # queries x probes handled at once
+PROBE_BLOCK = 1 << 18  # queries x probes handled at once
 MAXIMUM_DISTANCE = 3
 
 
-def evaluate_database(files, nb_lookups=(1,), queries=True):
-    """Evaluate an encoded and indexed database, and write results.json.
+class EncodedDatabase:
+    """A database with its fingerprints, index and queries, all open and checked to belong together.
 
     Parameters
     ----------
     files : DatabaseFiles
+
+    Raises
+    ------
+    UserError
+        Something is missing, unfinished or was made by something else.
+    """
+
+    def __init__(self, files):
+        self.files = files
+        self.expected = expected_provenance(files)
+        self.labels = Labels(files.labels, files.experiment.task)
+        self.fingerprints = self._open(files.fingerprints)
+        self.codes = self.fingerprints.values  # uint8 (N, nbytes)
+        self.triplets = self._open(files.triplets).values  # uint8 (T, 3, nbytes)
+        self.index = load_index(files, self.fingerprints)
+        if len(self.index) != len(self.labels.database):
+            raise UserError(
+                f"{files.index} has {len(self.index)} items, {files.labels} has {len(self.labels.database)}: "
+                f"run {files.command('encode.py')}"
+            )
+
+    def query_codes(self, sign):
+        """Fingerprints of the "positive" or "negative" queries: uint8 (Q, nbytes)."""
+        return self._open(self.files.queries(sign, "fingerprints")).values
+
+    def query_logits(self, sign):
+        """Logits of the queries: float32 (Q, k)."""
+        return self._open(self.files.queries(sign, "logits"), "logits").values
+
+    def ground_truth(self, sign):
+        """The relevant items of each query, none for the negative ones: (offsets int64 (Q+1), ids int64)."""
+        if sign == "positive":
+            return self.labels.ground_truth
+        return np.zeros(len(self.labels.negative_queries) + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
+
+    def _open(self, path, name="codes"):
+        return Fingerprints(path, self.files.command("encode.py"), self.expected, name)
+
+
+def evaluate_database(database, nb_lookups=(1,), queries=True):
+    """Evaluate an encoded and indexed database, and write results.json.
+
+    Parameters
+    ----------
+    database : EncodedDatabase
     nb_lookups : sequence of int
-        Lookups a query: 1 for the fingerprint itself, more for multi-probing (Lv et al., VLDB 2007).
+        Lookups a query, 1 always among them: 1 for the fingerprint itself, more for multi-probing (Lv et al.,
+        VLDB 2007).
     queries : bool
         False: only the collision rates of the database and the triplets.
 
@@ -35,13 +81,7 @@ def evaluate_database(files, nb_lookups=(1,), queries=True):
     dict
         What results.json holds; see the README.
     """
-    encode, expected = files.command("encode.py"), expected_provenance(files)
-    labels = Labels(files.labels, files.experiment.task)
-    database = Fingerprints(files.fingerprints, encode, expected)
-    triplets = Fingerprints(files.triplets, encode, expected)
-    index = load_index(files, database)
-    if len(index) != len(labels.database):
-        raise UserError(f"{files.index} has {len(index)} items, {files.labels} has {len(labels.database)}: run {encode}")
+    files, labels, index = database.files, database.labels, database.index
     results = {
         "task": files.experiment.task,
         "model": files.experiment.model,
@@ -49,7 +89,7 @@ def evaluate_database(files, nb_lookups=(1,), queries=True):
         "database": files.database,
         "which": files.which,
         "version": equihash.__version__,
-        "provenance": database.provenance,
+        "provenance": database.fingerprints.provenance,
         "database_size": len(index),
         "nb_classes": labels.nb_classes,
         "intervals": {},
@@ -58,46 +98,34 @@ def evaluate_database(files, nb_lookups=(1,), queries=True):
     icr, interval = irrelevant_collision_rate(nb_collisions, len(index), labels.nb_classes)
     results |= {"internal_collisions": nb_collisions, "irrelevant_collision_rate": icr}
     results["intervals"]["irrelevant_collision_rate"] = interval
-    results["largest_bucket"] = largest_bucket(index, database.values)
+    results["largest_bucket"] = largest_bucket(index, database.codes)
 
-    distances = triplet_distances(triplets.values)
+    distances = triplet_distances(database.triplets)
     for name, histogram in zip(("recall", "fallout"), distances):
         within = histogram.cumsum()[: MAXIMUM_DISTANCE + 1]
-        results[f"{name}_at_hamming"] = (within / max(histogram.sum(), 1)).tolist()
+        results[f"{name}_at_hamming"] = [_rate(n, histogram.sum()) for n in within]
         results["intervals"][f"{name}_at_hamming"] = [clopper_pearson(n, histogram.sum()) for n in within]
     results["relevant_collision_rate"] = results["recall_at_hamming"][0]
     results["intervals"]["relevant_collision_rate"] = results["intervals"]["recall_at_hamming"][0]
     results["hamming_distances"] = {"positive": distances[0].tolist(), "negative": distances[1].tolist()}
 
     if queries:
-        logits = {}
-        signs = ("positive", "negative")
-        codes = {s: Fingerprints(files.queries(s, "fingerprints"), encode, expected).values for s in signs}
-        if any(number > 1 for number in nb_lookups):
-            logits = {s: Fingerprints(files.queries(s, "logits"), encode, expected, "logits").values for s in signs}
         results["lookups"] = {}
-        for number in sorted(nb_lookups):
-            counts = {}
-            for sign in signs:
-                truth = labels.ground_truth if sign == "positive" else _no_truth(len(codes[sign]))
-                counts[sign] = count_retrieved(index, database.values, truth, codes[sign], logits.get(sign), number)
+        for number in sorted({1, *nb_lookups}):
+            counts = {sign: count_of_queries(database, sign, number) for sign in ("positive", "negative")}
             results["lookups"][str(number)] = score(*counts["positive"], counts["negative"][0], len(index))
-        first = results["lookups"][str(min(nb_lookups))]
+        first = results["lookups"]["1"]
         results["intervals"] |= first["intervals"]
-        results |= {key: value for key, value in first.items() if key not in results}
+        results |= {key: value for key, value in first.items() if key != "intervals"}
     write_json(files.results, results)
     return results
 
 
-def load_index(files, database):
-    """Load the index of a database, after checking that it is of these fingerprints (`Fingerprints`)."""
-    command = files.command("build_index.py")
-    if not files.index.is_file():
-        raise UserError(f"{files.index} does not exist: run {command}")
-    index = InvertedIndex.load(files.index, mmap=True)
-    if index.metadata != {"codes": database.provenance, "size": len(database.values)}:
-        raise UserError(f"{files.index} is of other fingerprints than {files.fingerprints}: run {command}")
-    return index
+def count_of_queries(database, sign, nb_lookups):
+    """`count_retrieved` for the "positive" or "negative" queries of an `EncodedDatabase`."""
+    logits = database.query_logits(sign) if nb_lookups > 1 else None
+    truth, codes = database.ground_truth(sign), database.query_codes(sign)
+    return count_retrieved(database.index, database.codes, truth, codes, logits, nb_lookups)
 
 
 def count_retrieved(index, database_codes, ground_truth, codes, logits, nb_lookups):
@@ -123,7 +151,7 @@ def count_retrieved(index, database_codes, ground_truth, codes, logits, nb_looku
     nb_queries, nbytes = codes.shape
     retrieved = np.zeros(nb_queries, dtype=np.int64)
     relevant_retrieved = np.zeros(nb_queries, dtype=np.int64)
-    block = max(QUERY_BLOCK // nb_lookups, 1) * 4
+    block = max(PROBE_BLOCK // nb_lookups, 1)
     for first in range(0, nb_queries, block):
         last = min(first + block, nb_queries)
         if nb_lookups == 1:
@@ -169,7 +197,7 @@ def score(retrieved, relevant, relevant_retrieved, negative_retrieved, database_
         "false_positive_rate": ((negative_retrieved > 0).sum(), len(negative_retrieved)),
     }
     return {
-        **{name: float(part / whole) if whole else float("nan") for name, (part, whole) in counts.items()},
+        **{name: _rate(part, whole) for name, (part, whole) in counts.items()},
         "average_jaccard_index": float(jaccard.mean()) if len(jaccard) else float("nan"),
         "irrelevant_per_query": float(irrelevant / max(nb_queries, 1)),
         "irrelevant_pair_rate": float(irrelevant / max(nb_queries * database_size - relevant.sum(), 1)),
@@ -208,5 +236,5 @@ def _contained(codes, probes, owners):
     return found
 
 
-def _no_truth(nb_queries):
-    return np.zeros(nb_queries + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
+def _rate(part, whole):
+    return float(part / whole) if whole else float("nan")

@@ -1,5 +1,7 @@
 """Results as lines of text that fit a terminal."""
 
+import math
+
 COLUMNS = {
     "PRR": "perfect_retrieval_rate",
     "recall": "recall",
@@ -58,9 +60,11 @@ def _cell(row, key):
         return "-", ""
     low, high = row["intervals"].get(key, (None, None))
     if key == "irrelevant_collision_rate":
-        return f"{row[key]:.2g}", f"[{low:.0e} {high:.0e}]".replace("e-0", "e-") if low is not None else ""
+        return f"{row[key]:.1e}", f"[{low:.0e} {high:.0e}]".replace("e-0", "e-") if low is not None else ""
     return _rate(row[key]), f"[{_rate(low)} {_rate(high)}]" if low is not None else ""
 
 
 def _rate(value):
+    if math.isnan(value):
+        return "-"
     return f"{value:.3f}".removeprefix("0") if value < 1 else "1.00"

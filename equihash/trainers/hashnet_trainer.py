@@ -4,6 +4,9 @@ from equihash.losses import beta_schedule, hashnet_loss
 from equihash.trainers.trainer import Trainer
 
 
+BETA_SCHEDULER = {"init": 1.0, "gamma": 0.0005, "power": 0.5, "step_size": 200}
+
+
 class HashNetTrainer(Trainer):
     """Minimise the HashNet loss of pairs, half of them of one class. Source: Cao et al., ICCV 2017.
 
@@ -17,12 +20,10 @@ class HashNetTrainer(Trainer):
         See `Trainer`.
     """
 
-    def __init__(self, network, loader, alpha=0.15, beta_scheduler_kwargs=None, **kwargs):
+    def __init__(self, network, loader, alpha=0.15, beta_scheduler_kwargs=BETA_SCHEDULER, **kwargs):
         super().__init__(network, loader, **kwargs)
         self.alpha = alpha
-        self.beta_scheduler_kwargs = {
-            "init": 1.0, "gamma": 0.0005, "power": 0.5, "step_size": 200, **(beta_scheduler_kwargs or {})
-        }  # fmt: skip
+        self.beta_scheduler_kwargs = {**BETA_SCHEDULER, **beta_scheduler_kwargs}
 
     def batch(self):
         return self.loader.mixed_pairs_batch()

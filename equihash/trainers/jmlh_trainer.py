@@ -5,10 +5,13 @@ import torch
 from torch import nn
 
 from equihash.datasets.mosaic import class_numbers_to_labels
+from equihash.errors import UserError, nearest
 from equihash.losses import jmlh_loss
 from equihash.trainers.trainer import Trainer
 
 CLASSES_SEED = 0xCAFE
+LOSS = {"kld_coeff": 0.1, "bias": True, "deterministic": False, "binarization": "heaviside"}
+BINARIZATIONS = ("heaviside", "sign")
 
 
 class JMLHTrainer(Trainer):
@@ -24,9 +27,12 @@ class JMLHTrainer(Trainer):
         See `Trainer`.
     """
 
-    def __init__(self, network, loader, nb_classes=10_000, loss_kwargs=None, **kwargs):
-        options = {"kld_coeff": 0.1, "bias": True, "deterministic": False, "binarization": "heaviside"}
-        self.loss_kwargs = {**options, **(loss_kwargs or {})}
+    def __init__(self, network, loader, nb_classes=10_000, loss_kwargs=LOSS, **kwargs):
+        self.loss_kwargs = {**LOSS, **loss_kwargs}
+        if self.loss_kwargs["binarization"] not in BINARIZATIONS:
+            raise UserError(f"unknown binarization {self.loss_kwargs['binarization']!r}{nearest('', BINARIZATIONS)}")
+        if not 1 <= nb_classes <= loader.nb_classes:
+            raise UserError(f"trainer_kwargs:nb_classes must be 1 to {loader.nb_classes}, not {nb_classes}")
         classifier = nn.Linear(network.k, nb_classes, bias=self.loss_kwargs.pop("bias"))
         super().__init__(network, loader, modules={"classifier": classifier}, **kwargs)
         self.classifier = classifier

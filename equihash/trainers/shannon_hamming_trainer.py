@@ -4,8 +4,14 @@ from functools import partial
 
 import torch
 
+from equihash.errors import UserError, nearest
 from equihash.losses import ShannonGradient, hamming_loss, huber_loss, training_tuples
 from equihash.trainers.trainer import Trainer
+
+
+GRADIENT_TYPES = ("normal", "pseudo-smooth")
+SHANNON_GRADIENT = {"batch_size": 512, "gradient_type": "normal", "prior": 1.0}
+HUBER_LOSS = {"maximum_slope": 0.0, "branching_point": 9.0}
 
 
 class ShannonHammingTrainer(Trainer):
@@ -38,12 +44,12 @@ class ShannonHammingTrainer(Trainer):
         loader,
         shannon_lambda=0.01,
         hamming_lambda=1.0,
-        shannon_gradient_kwargs=None,
+        shannon_gradient_kwargs=SHANNON_GRADIENT,
         shannon_tuple_size=3,
         shannon_tuple_cover_size=3,
         shannon_minimum_number_of_tuples=1,
         shannon_shuffle_logits=False,
-        huber_loss_kwargs=None,
+        huber_loss_kwargs=HUBER_LOSS,
         **kwargs,
     ):
         super().__init__(network, loader, **kwargs)
@@ -51,11 +57,13 @@ class ShannonHammingTrainer(Trainer):
         tuples = training_tuples(
             network.k, shannon_tuple_size, shannon_tuple_cover_size, shannon_minimum_number_of_tuples
         )
-        options = {"batch_size": 512, "gradient_type": "normal", "prior": 1.0, **(shannon_gradient_kwargs or {})}
+        options = {**SHANNON_GRADIENT, **shannon_gradient_kwargs}
+        if options["gradient_type"] not in GRADIENT_TYPES:
+            raise UserError(f"unknown gradient_type {options['gradient_type']!r}{nearest('', GRADIENT_TYPES)}")
         options["chunk_size"] = options.pop("batch_size")
         self.shannon_gradient = partial(ShannonGradient(tuples, network.k, loader.device), **options)
         self.shuffle_logits = shannon_shuffle_logits
-        self.huber_loss_kwargs = {"maximum_slope": 0.0, "branching_point": 9.0, **(huber_loss_kwargs or {})}
+        self.huber_loss_kwargs = {**HUBER_LOSS, **huber_loss_kwargs}
 
     def batch(self):
         return self.loader.positive_pairs_batch(), None
@@ -66,7 +74,8 @@ class ShannonHammingTrainer(Trainer):
         huber = huber_loss(pair_logits, **self.huber_loss_kwargs)
         gradient = self.shannon_lambda * self._shannon_gradient(logits.detach().flatten(0, -2))
         self.record(hamming_loss=hamming, huber_loss=huber, shannon_gradient_norm=gradient.norm())
-        # a linear function of the logits that has exactly the Shannon gradient; the entropies are not needed
+        # a linear function of the logits, of value 0, that has exactly the Shannon gradient: the entropies
+        # themselves are not needed, and are not part of the logged loss
         shannon = (logits.flatten(0, -2) * gradient).sum()
         return self.hamming_lambda * hamming + huber + (shannon - shannon.detach())
 

@@ -29,7 +29,7 @@ class Trainer:
     loader : MosaicDataset
     optim_class, optim_kwargs : str, dict
         Optimizer of torch.optim.
-    lr_scheduler_class, lr_scheduler_kwargs : str or None, dict or None
+    lr_scheduler_class, lr_scheduler_kwargs : str or None, dict
         Learning-rate schedule of torch.optim.lr_scheduler, moved on once a step.
     clip_value : float
         Bound on the absolute value of each gradient entry.
@@ -52,9 +52,9 @@ class Trainer:
         network,
         loader,
         optim_class="Adam",
-        optim_kwargs=None,
+        optim_kwargs={},
         lr_scheduler_class=None,
-        lr_scheduler_kwargs=None,
+        lr_scheduler_kwargs={},
         clip_value=10.0,
         nb_batch_per_step=8,
         forward_passes="auto",
@@ -73,6 +73,7 @@ class Trainer:
             self.scheduler = _make(*scheduler, self.optimizer, lr_scheduler_kwargs)
         if forward_passes not in ("auto", "one", "two"):
             raise UserError(f"trainer_kwargs:forward_passes must be auto, one or two, not {forward_passes!r}")
+        self.recipe = [optim_class, optim_kwargs, lr_scheduler_class, lr_scheduler_kwargs]
         self.clip_value, self.nb_batch_per_step = clip_value, nb_batch_per_step
         self.forward_passes = forward_passes
         self.step = 0
@@ -119,14 +120,7 @@ class Trainer:
                     bar.set_postfix({name: f"{values[-1].item():.4g}" for name, values in self._shown()})
                 if stop():
                     break
-        for name, values in self._pending.items():
-            values[:] = torch.stack([value.float().cpu() for value in values]).unbind()
-            for steps_ago, value in enumerate(reversed(values)):
-                if not value.isfinite():
-                    raise UserError(
-                        f"{name} is {value.item()} at step {self.step - steps_ago}: training stopped, the last "
-                        "saved state is kept; lower optim_kwargs:lr or clip_value"
-                    )
+        self._check_finite()
 
     def aggregate(self):
         """Close the log entry of the steps since the last call: the mean of each logged value.
@@ -146,6 +140,8 @@ class Trainer:
         """All that a resumed run needs beside the network's weights."""
         return {
             "step": self.step,
+            "precision": str(self.precision),
+            "recipe": self.recipe,
             "loader": self.loader.state_dict(),
             "optim": self.optimizer.state_dict(),
             "scheduler": self.scheduler and self.scheduler.state_dict(),
@@ -158,8 +154,10 @@ class Trainer:
         """Restore what `state_dict` returned.
 
         Published files are taken too: they lack the modules (JMLH's classifier starts anew) and its optimizer
-        state with them.
+        state with them. Where the optimizer or the schedule was another (train.py --force_load), the new values
+        hold: the schedule starts anew, and the optimizer's moments are kept if it is of the same class.
         """
+        recipe = state.get("recipe", self.recipe)
         self.step = state["step"]
         self.loader.load_state_dict(state["loader"])
         missing = [name for name in self.modules if name not in state.get("modules", {})]
@@ -168,11 +166,15 @@ class Trainer:
         for name, module in self.modules.items():
             if name not in missing:
                 module.load_state_dict(state["modules"][name])
-        if len(state["optim"]["param_groups"][0]["params"]) == len(self.parameters):
+        wanted = [{**group, "params": None} for group in self.optimizer.param_groups]
+        if recipe[0] == self.recipe[0] and len(state["optim"]["param_groups"][0]["params"]) == len(self.parameters):
             self.optimizer.load_state_dict(state["optim"])
         else:
-            print("warning: the optimizer's state is of other parameters: it starts anew")
-        if self.scheduler is not None and state.get("scheduler"):
+            print("warning: the optimizer's state is of another optimizer or other parameters: it starts anew")
+        if recipe != self.recipe:
+            for group, values in zip(self.optimizer.param_groups, wanted):
+                group.update({key: value for key, value in values.items() if key != "params"})
+        elif self.scheduler is not None and state.get("scheduler"):
             self.scheduler.load_state_dict(state["scheduler"])
         self.training_log = dict(state["training_log"])
         self._pending = {name: [torch.tensor(v) for v in values] for name, values in state.get("pending", {}).items()}
@@ -191,7 +193,13 @@ class Trainer:
         torch.nn.utils.clip_grad_value_(self.parameters, self.clip_value)
         self.optimizer.step()
         if self.scheduler is not None:
-            self.scheduler.step()
+            try:
+                self.scheduler.step()
+            except ValueError as error:  # OneCycleLR beyond its total_steps
+                raise UserError(
+                    f"the learning-rate schedule ends at step {self.step}: {error}; set "
+                    "trainer_kwargs:lr_scheduler_kwargs for as many steps as nb_steps"
+                ) from None
         self.step += 1
         for name, values in self._step_values.items():
             self._pending.setdefault(name, []).append(torch.stack(values).float().mean())
@@ -239,6 +247,21 @@ class Trainer:
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), frozen_statistics(self.network):
             self._forward(instances)
         return sum(sizes.values()) * self.nb_batch_per_step < available_memory(self.loader.device) / 2
+
+    def _check_finite(self):
+        """Raise a `UserError` that names the first step since the last `aggregate` with a value that is no number."""
+        names = list(self._pending)
+        values = torch.stack([torch.stack(self._pending[name]).float() for name in names]).cpu()  # (names, steps)
+        for name, row in zip(names, values):
+            self._pending[name] = list(row)
+        bad = (~values.isfinite()).nonzero()
+        if len(bad):
+            which, position = bad[bad[:, 1].argmin()].tolist()
+            step = self.step - values.shape[1] + position + 1
+            raise UserError(
+                f"{names[which]} is {values[which, position].item()} at step {step}: training stopped, the last "
+                "saved state is kept; lower optim_kwargs:lr or clip_value"
+            )
 
     def _shown(self):
         return [(name, values) for name, values in self._pending.items() if name.endswith("loss")]
