@@ -71,6 +71,17 @@ def test_one_and_two_forward_passes_give_the_same_run():
     assert_same(*runs.values())
 
 
+@pytest.mark.parametrize("model", [ShannonHammingTrainer, HashNetTrainer, JMLHTrainer])
+def test_looking_ahead_changes_nothing(model):
+    runs = {}
+    for look_ahead in (False, True):
+        trainer = make(model)
+        trainer.look_ahead = look_ahead
+        trainer.train(3)
+        runs[look_ahead] = (trainer.network.state_dict(), trainer.state_dict())
+    assert_same(*runs.values())
+
+
 def test_auto_measures_whether_the_activations_fit(monkeypatch):
     for memory, passes in ((1 << 40, "one"), (1 << 10, "two")):
         monkeypatch.setattr("equihash.trainers.trainer.available_memory", lambda device, memory=memory: memory)

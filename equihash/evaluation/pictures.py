@@ -67,7 +67,8 @@ def draw_hamming_distances(path, results):
         histogram = np.array(results["hamming_distances"][sign])
         share = histogram / max(histogram.sum(), 1)
         axis.bar(np.arange(len(share)), share, width=1.0, alpha=0.6, color=colour, label=f"{sign} pairs")
-    axis.set_yscale("log")
+    if any(results["hamming_distances"]["positive"]):
+        axis.set_yscale("log")
     axis.set_xlabel("Hamming distance of the fingerprints")
     axis.set_ylabel("share of pairs")
     axis.set_title(

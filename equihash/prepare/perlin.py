@@ -83,7 +83,7 @@ def draw_perlin(output, path=PATH, nb_maps=500):
                 axis.set_xticks([])
                 axis.set_yticks([])
             power = (np.abs(np.fft.rfft(maps * np.hanning(WIDTH), axis=2)) ** 2).mean((0, 1))
-            row[3].semilogy(np.arange(len(power)) / WIDTH, power / power.max())
+            row[3].semilogy(np.arange(len(power)) / WIDTH, power / max(power.max(), 1e-9))
             row[3].axvline(1 / period, color="k", linestyle="--", label=f"lattice, 1/{period}")
             row[3].set(xlim=(0, 0.1), ylim=(1e-9, 2), xlabel="cycles a pixel", title=f"{name}: power along x")
             row[3].legend(fontsize=7)

@@ -336,7 +336,7 @@ class _FileBuilder:
         self.rows = min(max(memory_limit // 16 // self.layout.nbytes, 1), MOST_ROWS)
         self.budget = memory_limit * 7 // 10      # the rest: spare room of a quarter of this, rows being read
         self.bar = tqdm(total=self.layout.size, desc="index", unit="code", unit_scale=True, leave=False,
-                        disable=not progress)
+                        **({} if progress else {"disable": True}))
         self.checksums = [0, 0, 0]
 
     def run(self, metadata):

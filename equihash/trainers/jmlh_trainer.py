@@ -36,6 +36,7 @@ class JMLHTrainer(Trainer):
         classifier = nn.Linear(network.k, nb_classes, bias=self.loss_kwargs.pop("bias"))
         super().__init__(network, loader, modules={"classifier": classifier}, **kwargs)
         self.classifier = classifier
+        self.code_stream = torch.Generator(loader.device).manual_seed(CLASSES_SEED)  # of the stochastic codes
         self.labels = self._draw_classes(nb_classes)
 
     def batch(self):
@@ -43,7 +44,15 @@ class JMLHTrainer(Trainer):
         return self.loader.batch_from_labels(self.labels[classes]), torch.from_numpy(classes).to(self.loader.device)
 
     def loss(self, logits, target):
-        return jmlh_loss(logits, target, self.classifier, generator=self.loader.noise_stream, **self.loss_kwargs)
+        return jmlh_loss(logits, target, self.classifier, generator=self.code_stream, **self.loss_kwargs)
+
+    def state_dict(self):
+        return {**super().state_dict(), "code_stream": self.code_stream.get_state()}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        if "code_stream" in state and state["code_stream"].shape == self.code_stream.get_state().shape:
+            self.code_stream.set_state(state["code_stream"])
 
     def _draw_classes(self, nb_classes):
         """Draw distinct classes: int64 (nb_classes, height, width)."""

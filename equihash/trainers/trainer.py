@@ -1,6 +1,8 @@
 """The training loop that all losses share."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import torch
 from tqdm import tqdm
@@ -17,7 +19,8 @@ class Trainer:
     A subclass says what it trains on and what it minimises:
 
     - `batch()` draws one sub-batch from the loader;
-    - `loss(logits, target)` is the scalar to minimise.
+    - `loss(logits, target)` is the scalar to minimise; it does not draw from the loader's streams, which may be
+      making the next sub-batch, unless it is a `joint_loss`.
 
     A step accumulates the gradient of `nb_batch_per_step` sub-batches, each with batch-norm statistics of its
     own, clips its values and moves the weights once.
@@ -76,6 +79,7 @@ class Trainer:
         self.recipe = [optim_class, optim_kwargs, lr_scheduler_class, lr_scheduler_kwargs]
         self.clip_value, self.nb_batch_per_step = clip_value, nb_batch_per_step
         self.forward_passes = forward_passes
+        self.look_ahead = loader.device.type == "cuda"  # the cores of a CPU have enough to do
         self.step = 0
         self.training_log = {}
         self._pending = {}  # name -> one value a step since the last `aggregate`
@@ -208,24 +212,39 @@ class Trainer:
         with autocast(self.loader.device, self.precision):
             return self.network(instances).float()
 
+    def _batches(self):
+        """Yield the sub-batches of a step; on a GPU the next one is made meanwhile.
+
+        Not beyond the step, so that between steps the random streams stand where the state says.
+        """
+        if not self.look_ahead:
+            for _ in range(self.nb_batch_per_step):
+                yield self.batch()
+            return
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(self.batch)
+            for number in range(self.nb_batch_per_step):
+                batch = following.result()
+                if number + 1 < self.nb_batch_per_step:
+                    following = pool.submit(self.batch)
+                yield batch
+
     def _separate_backward(self):
-        for _ in range(self.nb_batch_per_step):
-            instances, target = self.batch()
+        for instances, target in self._batches():
             logits = self._forward(instances)
             loss = self.loss(logits, target)
             (loss / self.nb_batch_per_step).backward()
             self.record(loss=loss, saturated_fraction=(logits.abs() > SATURATION).float().mean())
 
     def _joint_backward(self):
-        batches = [self.batch() for _ in range(self.nb_batch_per_step)]
-        if self.forward_passes == "auto":
-            self.forward_passes = "one" if self._activations_fit(batches[0][0]) else "two"
-        one_pass = self.forward_passes == "one"
-        if one_pass:
-            outputs = [self._forward(instances) for instances, _ in batches]
-        else:
-            with torch.no_grad(), frozen_statistics(self.network):
-                outputs = [self._forward(instances) for instances, _ in batches]
+        batches, outputs = [], []
+        for batch in self._batches():
+            batches.append(batch)
+            if self.forward_passes == "auto":
+                self.forward_passes = "one" if self._activations_fit(batch[0]) else "two"
+            one_pass = self.forward_passes == "one"
+            with nullcontext() if one_pass else frozen_statistics(self.network), torch.set_grad_enabled(one_pass):
+                outputs.append(self._forward(batch[0]))
         logits = torch.stack([output.detach() for output in outputs]).requires_grad_()
         target = None if batches[0][1] is None else torch.stack([target for _, target in batches])
         loss = self.loss(logits, target)
