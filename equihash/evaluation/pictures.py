@@ -80,7 +80,7 @@ def draw_hamming_distances(path, results):
     _save(figure, path)
 
 
-def draw_gallery(path, database, per_kind=3, nb_shown=3, nb_queries=500):
+def draw_gallery(path, database, per_kind=3, nb_shown=3, nb_queries=2000):
     """Draw queries with what one lookup retrieved for each: green relevant, red irrelevant, grey dashed missed.
 
     One row for each kind of answer: perfect, incomplete (relevant items are missing) and unsound (irrelevant
@@ -137,7 +137,7 @@ def draw_gallery(path, database, per_kind=3, nb_shown=3, nb_queries=500):
                 axis.set_title(f"item {item}", fontsize=7)
     figure.suptitle(
         f"{files.experiment.model} {files.experiment.config['name']}, {files.database}: what one lookup retrieved\n"
-        "green: relevant   red: irrelevant   grey, dashed: missed",
+        "green: relevant   red: irrelevant   grey, dashed: missed\n",
         fontsize=9,
     )
     _save(figure, path)

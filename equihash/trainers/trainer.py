@@ -103,7 +103,7 @@ class Trainer:
     def record(self, **values):
         """Log scalars (tensors or floats) of this step; those of several sub-batches are averaged."""
         for name, value in values.items():
-            self._step_values.setdefault(name, []).append(torch.as_tensor(value).detach())
+            self._step_values.setdefault(name, []).append(torch.as_tensor(value, device=self.loader.device).detach())
 
     def train(self, nb_steps, stop=lambda: False):
         """Take `nb_steps` steps, fewer if `stop()` turns true, with a progress bar.
@@ -151,7 +151,7 @@ class Trainer:
             "scheduler": self.scheduler and self.scheduler.state_dict(),
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "training_log": self.training_log,
-            "pending": {name: [value.item() for value in values] for name, values in self._pending.items()},
+            "pending": {name: torch.stack(values).tolist() for name, values in self._pending.items()},
         }
 
     def load_state_dict(self, state):
@@ -181,7 +181,8 @@ class Trainer:
         elif self.scheduler is not None and state.get("scheduler"):
             self.scheduler.load_state_dict(state["scheduler"])
         self.training_log = dict(state["training_log"])
-        self._pending = {name: [torch.tensor(v) for v in values] for name, values in state.get("pending", {}).items()}
+        pending = state.get("pending", {})
+        self._pending = {name: list(torch.tensor(row, device=self.loader.device)) for name, row in pending.items()}
 
     def _take_step(self):
         self._step_values = {}
@@ -270,9 +271,9 @@ class Trainer:
     def _check_finite(self):
         """Raise a `UserError` that names the first step since the last `aggregate` with a value that is no number."""
         names = list(self._pending)
-        values = torch.stack([torch.stack(self._pending[name]).float() for name in names]).cpu()  # (names, steps)
-        for name, row in zip(names, values):
-            self._pending[name] = list(row)
+        if not names:
+            return
+        values = torch.stack([torch.stack(self._pending[name]) for name in names]).cpu()  # (names, steps)
         bad = (~values.isfinite()).nonzero()
         if len(bad):
             which, position = bad[bad[:, 1].argmin()].tolist()
