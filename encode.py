@@ -2,11 +2,12 @@
 
 python encode.py FastMnistMosaic 10MDB ShannonHamming --build_index
 python encode.py FastMnistMosaic 10MDB ShannonHamming --job_id 3 --nb_jobs 10   (then merge.py)
+torchrun --nproc_per_node gpu encode.py FastMnistMosaic 10MDB ShannonHamming --build_index   (merges by itself)
 """
 
 import argparse
 
-from equihash import errors
+from equihash import distributed, errors
 from equihash.devices import (
     add_device_argument,
     add_memory_argument,
@@ -40,10 +41,11 @@ def main():
         raise UserError("the index is built of all shares: use --build_index with merge.py")
     files = database_files_from_arguments(args)
     device = select_device(args.device)
+    distributed.start()
     precision = select_precision(args.precision, device)
     encode_database(files, device, precision, args.flush_freq, args.job_id, args.nb_jobs)
     print(f"{files.experiment}: {files.database} encoded in {files.folder}")
-    if args.build_index:
+    if args.build_index and distributed.is_first():
         build_index(files, memory_limit=args.memory_limit)
 
 

@@ -1,4 +1,4 @@
-"""Build the Cython extension in place: python setup.py build_ext --inplace"""
+"""Build the Cython extensions in place: python setup.py build_ext --inplace"""
 
 import numpy
 from Cython.Build import cythonize
@@ -24,7 +24,10 @@ class BuildExt(build_ext):
 setup(
     name="equihash",
     ext_modules=cythonize(
-        [Extension("equihash.search._index", ["equihash/search/_index.pyx"], include_dirs=[numpy.get_include()])],
+        [
+            Extension("equihash.search._index", ["equihash/search/_index.pyx"], include_dirs=[numpy.get_include()]),
+            Extension("equihash.models._first_layer", ["equihash/models/_first_layer.pyx"]),
+        ],
         language_level=3,
     ),
     cmdclass={"build_ext": BuildExt},

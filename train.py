@@ -3,13 +3,15 @@
 The state goes to data/experiments/TASK/MODEL/NAME/current/state.pth at every evaluation; a run that was stopped
 goes on from there when the same command is given again. Beside it lie log.jsonl, training_curve.png and
 instances.png, a look at what the network is trained on.
+
+On all GPUs of a machine: torchrun --nproc_per_node gpu train.py FastMnistMosaic ShannonHamming
 """
 
 import argparse
 import signal
 import sys
 
-from equihash import errors
+from equihash import distributed, errors
 from equihash.config import find_class
 from equihash.devices import (
     add_device_argument,
@@ -62,6 +64,7 @@ def main():
         )  # fmt: skip
     config = experiment.config
     device = select_device(args.device)
+    distributed.start()
     precision = select_precision(args.precision, device)
     set_deterministic(not args.stochastic)
 
@@ -89,13 +92,15 @@ def main():
         print(f"{experiment}: going on from step {trainer.step} of {source}")
 
     def evaluate():
+        if not distributed.is_first():
+            return
         for which, loader in loaders.items():
             found = evaluate_in_training(network, loader, config["eval_size"], EVALUATION_SEEDS[which], precision)
             results[which][trainer.step] = found
             print(in_training_line(trainer.step, which, found), flush=True)
 
     def save():
-        if args.no_save:
+        if not write:
             return
         if trainer.step in args.checkpoints:  # before the current state, so that a crash cannot leave it out
             save_state(experiment.at(trainer.step) / "state.pth", config, network, trainer, results)
@@ -103,23 +108,25 @@ def main():
         write_log(experiment.folder / "log.jsonl", trainer.training_log, results)
         draw_training_curve(experiment.folder / "training_curve.png", trainer.training_log, results)
 
-    if not args.no_save:
+    distributed.wait()  # until all have read the state that is there
+    write = distributed.is_first() and not args.no_save
+    if write:
         draw_instances(experiment.folder / "instances.png", loaders["train"])
     if trainer.step == 0:
         if args.eval_first:
             evaluate()
         save()
-    with StopRequest() as stop:
-        while trainer.step < config["nb_steps"] and not stop.asked:
+    with StopRequest() as stopped:
+        while trainer.step < config["nb_steps"] and not stopped():
             next_evaluation = trainer.step - trainer.step % config["eval_freq"] + config["eval_freq"]
             pauses = [next_evaluation, config["nb_steps"], *args.checkpoints]
             pause = min(step for step in pauses if step > trainer.step)
-            trainer.train(pause - trainer.step, lambda: stop.asked)
+            trainer.train(pause - trainer.step, stopped)
             if trainer.step == pause and pause in (next_evaluation, config["nb_steps"]):
                 trainer.aggregate()
                 evaluate()
             save()
-    if stop.asked:
+    if stopped():
         saved = "nothing was saved" if args.no_save else f"{experiment.training_command()} goes on from there"
         print(f"stopped at step {trainer.step}; {saved}", file=sys.stderr)
         sys.exit(130)
@@ -127,12 +134,16 @@ def main():
         print(f"{experiment}: {trainer.step} steps, {experiment.state_path}")
     if database:
         encode_database(database, device, precision)
-        build_index(database)
-        print(results_table([report(database)]))
+        if distributed.is_first():
+            build_index(database)
+            print(results_table([report(database)]))
 
 
 class StopRequest:
-    """Within it, Ctrl-C and SIGTERM are a wish to stop after the step; a second one stops at once."""
+    """Within it, Ctrl-C and SIGTERM are a wish to stop after the step; a second one stops at once.
+
+    Calling it tells whether some process was asked to stop: all of them must call it.
+    """
 
     def __enter__(self):
         self.asked = False
@@ -142,6 +153,9 @@ class StopRequest:
     def __exit__(self, *_):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+
+    def __call__(self):
+        return distributed.any_of(self.asked)
 
     def _ask(self, number, frame):
         self.asked = True

@@ -31,10 +31,15 @@ def add_device_argument(parser):
 
 
 def select_device(name="auto"):
-    """Return the `torch.device` called `name`: auto (CUDA where there is one), cpu, cuda or cuda:i."""
+    """Return the `torch.device` called `name`: auto (CUDA where there is one), cpu, cuda or cuda:i.
+
+    Under torchrun each process of a machine gets a CUDA device of its own.
+    """
     keep_freed_memory()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name += f":{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -46,6 +51,7 @@ def select_device(name="auto"):
             raise UserError(f"device {name!r} was asked for, but PyTorch sees no CUDA device; use -d cpu")
         if (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"device {name!r} does not exist: there are {torch.cuda.device_count()} CUDA devices")
+        torch.cuda.set_device(device)
     return device
 
 

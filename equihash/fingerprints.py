@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 import equihash
+from equihash import distributed
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.errors import UserError
 from equihash.files import atomic, create_dataset, map_dataset, open_hdf5, sample_digest
@@ -25,6 +26,7 @@ from equihash.search import InvertedIndex
 from equihash.state import build_loader, build_network, load_state, load_weights, weights_digest
 
 TRIPLETS_SEED = 0xFAB
+BAR = {"unit": "mosaic", "unit_scale": True, "leave": False}
 MERGE_BLOCK = 10_000_000  # codes copied at once
 IDENTITY = ("weights", "labels", "which", "network", "loader")  # what makes two encodings the same work
 
@@ -32,7 +34,7 @@ IDENTITY = ("weights", "labels", "which", "network", "loader")  # what makes two
 def encode_database(files, device, precision=torch.float32, flush_freq=20, job_id=None, nb_jobs=1):
     """Encode a database, or one job's share of it; job 0 also encodes the queries and the triplets.
 
-    What is already encoded by the same weights is kept, so that an interrupted encoding goes on.
+    Where torchrun started several processes, each encodes a share, and the first merges them. What is already encoded by the same weights is kept, so that an interrupted encoding goes on.
 
     Parameters
     ----------
@@ -59,6 +61,11 @@ def encode_database(files, device, precision=torch.float32, flush_freq=20, job_i
         raise UserError(f"--job_id must be 0 to {nb_jobs - 1} (--nb_jobs {nb_jobs}), not {job_id}")
     if flush_freq < 1:
         raise UserError(f"--flush_freq must be at least 1, not {flush_freq}")
+    nb_processes = distributed.nb_processes()
+    if nb_processes > 1:
+        if job_id is not None:
+            raise UserError("torchrun gives each process its share: leave out --job_id and --nb_jobs")
+        job_id, nb_jobs = distributed.rank(), nb_processes
     experiment = files.experiment
     state = load_state(experiment.state_path, experiment.training_command())
     labels = Labels(files.labels, experiment.task)
@@ -114,6 +121,10 @@ def encode_database(files, device, precision=torch.float32, flush_freq=20, job_i
             encode(items, ENCODING_SEED, paths[0], (len(items),), f"{sign} queries", logits_path=paths[1])
         items = Triplets(labels.negative_pairs)
         encode(items, TRIPLETS_SEED, files.triplets, (len(items) // 3, 3), "triplets")
+    if nb_processes > 1:
+        distributed.wait()
+        if distributed.is_first():
+            merge_shards(files, nb_jobs)
 
 
 def job_range(size, job_id, nb_jobs):
@@ -164,7 +175,7 @@ def encode_items(network, database, precision, outputs, first, nb_items, flush_f
     waiting = []  # (packed codes, logits) of each chunk not yet written
     with (
         ThreadPoolExecutor(1) as pool,
-        tqdm(total=nb_items, initial=done, desc=what, unit="mosaic", unit_scale=True, leave=False) as bar,
+        tqdm(total=nb_items, initial=done, desc=what, disable=not distributed.is_first(), **BAR) as bar,
     ):
         following = pool.submit(database.chunk, chunks[0]) if chunks else None
         for number in chunks:

@@ -112,7 +112,7 @@ def test_jmlh_golden():
     z = torch.tensor(data["logits"], requires_grad=True)
     classifier = torch.nn.Linear(64, 50)
     classifier.load_state_dict({"weight": torch.tensor(data["weight"]), "bias": torch.tensor(data["bias"])})
-    loss = losses.jmlh_loss(z, torch.tensor(data["labels"]), classifier, float(data["kld_coeff"]), deterministic=True)
+    loss = losses.jmlh_loss(z, torch.tensor(data["labels"]), 0.5, classifier, float(data["kld_coeff"]))
     loss.backward()
     assert relative_error(loss, data["loss"]) < 1e-5
     assert relative_error(z.grad, data["grad"]) < 1e-5
@@ -263,13 +263,6 @@ def test_straight_through_bits():
         losses.straight_through_bits(z, noise, "round")
 
 
-def test_jmlh_is_reproducible():
-    classifier = torch.nn.Linear(8, 5)
-    z, labels = logits_of(10, 8), torch.arange(10) % 5
-    runs = [losses.jmlh_loss(z, labels, classifier, 0.1, generator=torch.Generator().manual_seed(3)) for _ in range(2)]
-    assert runs[0] == runs[1]
-
-
 # Tuples
 
 
@@ -317,7 +310,7 @@ def test_everything_runs_on_the_logits_device(gradient_type):
             losses.hamming_loss(pairs),
             losses.huber_loss(logits, 0.1, 9.0),
             losses.hashnet_loss(pairs, similar, 0.15, 2.0),
-            losses.jmlh_loss(logits, labels, classifier, 0.1),
+            losses.jmlh_loss(logits, labels, 0.5, classifier, 0.1),
         ):
             assert loss.device.type == "cuda" and loss.shape == ()
 

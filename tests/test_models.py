@@ -1,12 +1,16 @@
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import GOLDEN
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from equihash.models import MnistMosaicCNN
+from equihash.models import MnistMosaicCNN, _first_layer
+from equihash.models.first_layer import first_layer
 
 
 def test_golden_logits(golden):
@@ -34,13 +38,53 @@ def test_any_leading_shape_and_k(batch_norm):
     torch.testing.assert_close(network(x[1, 2]), network(x)[1, 2])
 
 
-def test_batch_norm_sees_the_pooled_activations(golden):
-    """The published checkpoint's running statistics are those after pooling."""
-    network = MnistMosaicCNN()
-    seen = {}
-    network.conv2_bn.register_forward_hook(lambda module, inputs, output: seen.update(shape=inputs[0].shape))
-    network(torch.rand(4, 56, 56))
-    assert seen["shape"] == (4, 24, 26, 26)
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_first_layer_is_the_plain_one(training, batch_norm):
+    """The CPU's own code for it gives the output, gradients and running statistics of PyTorch's operations."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(1, 24, 5)
+    norm = nn.BatchNorm2d(24).train(training) if batch_norm else nn.Identity()
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    conv2, norm2 = copy.deepcopy((conv, norm))
+    images = torch.randn(7, 30, 56)
+    assert _first_layer.takes(tuple(conv.weight.shape), tuple(images.shape))
+    output = first_layer(images, conv, norm)
+    expected = norm2(F.relu(F.max_pool2d(conv2(images[:, None]), 2)))
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+    slope = torch.randn(output.shape)
+    output.backward(slope)
+    expected.backward(slope)
+    for (name, ours), theirs in zip(
+        [*conv.named_parameters(), *norm.named_parameters()], [*conv2.parameters(), *norm2.parameters()]
+    ):
+        assert (ours.grad - theirs.grad).norm() < 1e-4 * theirs.grad.norm(), name
+    for ours, theirs in zip(norm.buffers(), norm2.buffers()):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_first_layer_in_bfloat16():
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(1, 24, 5), nn.BatchNorm2d(24)
+    images, slope = torch.randn(7, 56, 56), torch.randn(7, 24, 26, 26)
+    results = {}
+    for precision in (torch.float32, torch.bfloat16):
+        conv.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+            output = first_layer(images, conv, norm)
+        assert output.dtype == precision
+        output.backward(slope.to(precision))
+        results[precision] = output.detach().float(), conv.weight.grad.clone()
+    for exact, rounded in zip(*results.values()):
+        assert 0 < (rounded - exact).norm() < 0.01 * exact.norm()
+
+
+def test_first_layer_where_there_is_no_code_for_it():
+    conv, norm = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)
+    images = torch.randn(2, 9, 9, requires_grad=True)
+    first_layer(images, conv, norm).sum().backward()
+    assert images.grad is not None
 
 
 def test_no_mixed_devices_on_cuda():

@@ -41,9 +41,11 @@ class MnistMosaic(MosaicDataset):
         labels = torch.as_tensor(np.asarray(labels).astype(np.int64), device=self.device)
         if nb_instances is not None:
             labels = labels.unsqueeze(1).expand(labels.shape[0], nb_instances, *labels.shape[1:])
-        digits = self.images[labels]  # (..., height, width, 28, 28)
-        height, width = self.mosaic_shape
-        mosaics = digits.transpose(-3, -2).reshape(*labels.shape[:-2], 28 * height, 28 * width).float().div_(255)
+        height, width = (28 * side for side in self.mosaic_shape)
         generator = self.noise_stream if torch_generator is None else torch_generator
-        noise = torch.randn(mosaics.shape, generator=generator, device=self.device)
+        noise = torch.randn((*labels.shape[:-2], height, width), generator=generator, device=self.device)
+        if self.only_draw:
+            return noise
+        digits = self.images[labels]  # (..., height, width, 28, 28)
+        mosaics = digits.transpose(-3, -2).reshape(noise.shape).float().div_(255)
         return mosaics.add_(noise, alpha=self.sigma)

@@ -73,10 +73,14 @@ class MosaicDataset:
     ----------
     nb_classes : int
         bank_size ** (height * width).
+    only_draw : bool
+        Batches draw their noise from the stream, but what they hold is left undefined: for processes that train
+        together, of which each makes some of the batches.
     """
 
     def __init__(self, bank_size, mosaic_shape, size=None, which="train", device="cpu", seed=None):
         self.which = which
+        self.only_draw = False
         self.bank_size = bank_size
         self.mosaic_shape = tuple(mosaic_shape)
         self.size = size

@@ -95,6 +95,8 @@ class NoisyOpenImagesMosaic(MosaicDataset):
         instance_shape = (HEIGHT, WIDTH, 3) if self.HWC else (3, HEIGHT, WIDTH)
         instances = torch.empty(rows.size, *instance_shape, dtype=torch.uint8, device=self.device)
         draws = self._draw(rows.size, self.noise_stream if torch_generator is None else torch_generator)
+        if self.only_draw:
+            return instances.view(*rows.shape, *instance_shape)
         channels_first = instances.permute(0, 3, 1, 2) if self.HWC else instances
         step = SUB_BATCH[self.device.type]
 

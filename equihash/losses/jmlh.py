@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 
 
@@ -38,7 +37,7 @@ def bernoulli_kld(logits):
     return (ones + zeros + math.log(2)).sum(dim=-1).mean()
 
 
-def jmlh_loss(logits, labels, classifier, kld_coeff, deterministic=False, binarization="heaviside", generator=None):
+def jmlh_loss(logits, labels, noise, classifier, kld_coeff, binarization="heaviside"):
     """Cross-entropy of a linear classifier of the sampled bits, and the bits' divergence from fair coins.
 
     Parameters
@@ -46,22 +45,16 @@ def jmlh_loss(logits, labels, classifier, kld_coeff, deterministic=False, binari
     logits : float tensor (n, k)
     labels : int64 tensor (n,)
         Class numbers.
+    noise, binarization
+        See `straight_through_bits`.
     classifier : torch.nn.Linear
         From k bits to class scores; trained along with the network.
     kld_coeff : float
         Weight of `bernoulli_kld`.
-    deterministic : bool
-        Round the bits instead of sampling them.
-    binarization : "heaviside" or "sign"
-    generator : torch.Generator or None
-        Source of the sampled bits, on the logits' device.
 
     Returns
     -------
     scalar tensor, in nats
     """
-    noise = 0.5
-    if not deterministic:
-        noise = torch.rand(logits.shape, dtype=logits.dtype, device=logits.device, generator=generator)
     bits = straight_through_bits(logits, noise, binarization)
     return cross_entropy(classifier(bits), labels) + kld_coeff * bernoulli_kld(logits)

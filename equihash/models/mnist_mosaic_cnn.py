@@ -1,8 +1,9 @@
 """The small convolutional network of the FastMnistMosaic task."""
 
-import torch
 import torch.nn.functional as F
 from torch import nn
+
+from equihash.models.first_layer import first_layer
 
 
 class MnistMosaicCNN(nn.Module):
@@ -32,9 +33,9 @@ class MnistMosaicCNN(nn.Module):
         self.bn = norm1d(k)
 
     def forward(self, instances):
-        x = instances.reshape(-1, 1, 56, 56).contiguous(memory_format=torch.channels_last)
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (n, 24, 26, 26)
-        x = F.relu(F.max_pool2d(self.conv2(self.conv2_bn(x)), 2))  # (n, 32, 12, 12)
+        x = instances.reshape(-1, 56, 56)
+        x = first_layer(x, self.conv1, self.conv2_bn)  # (n, 24, 26, 26)
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (n, 32, 12, 12)
         x = F.relu(F.max_pool2d(self.conv3(self.conv3_bn(x)), 2))  # (n, 48, 6, 6)
         x = self.bn(self.fc2(F.relu(self.fc1(x.flatten(1)))))
         return x.reshape(*instances.shape[:-2], -1)

@@ -22,7 +22,8 @@ class JMLHTrainer(Trainer):
     nb_classes : int
         Classes to tell apart, drawn once from all classes of the dataset.
     loss_kwargs : dict
-        kld_coeff, bias (of the classifier), deterministic and binarization: see `equihash.losses.jmlh_loss`.
+        kld_coeff and binarization ("heaviside" or "sign") of `equihash.losses.jmlh_loss`; bias (of the classifier);
+        deterministic (round the bits instead of sampling them).
     kwargs
         See `Trainer`.
     """
@@ -34,25 +35,21 @@ class JMLHTrainer(Trainer):
         if not 1 <= nb_classes <= loader.nb_classes:
             raise UserError(f"trainer_kwargs:nb_classes must be 1 to {loader.nb_classes}, not {nb_classes}")
         classifier = nn.Linear(network.k, nb_classes, bias=self.loss_kwargs.pop("bias"))
+        self.deterministic = self.loss_kwargs.pop("deterministic")
         super().__init__(network, loader, modules={"classifier": classifier}, **kwargs)
         self.classifier = classifier
-        self.code_stream = torch.Generator(loader.device).manual_seed(CLASSES_SEED)  # of the stochastic codes
         self.labels = self._draw_classes(nb_classes)
 
     def batch(self):
-        classes = self.loader.label_stream.randint(0, len(self.labels), self.loader.size)
-        return self.loader.batch_from_labels(self.labels[classes]), torch.from_numpy(classes).to(self.loader.device)
+        loader = self.loader
+        classes = loader.label_stream.randint(0, len(self.labels), loader.size)
+        noise = 0.5
+        if not self.deterministic:
+            noise = torch.rand(loader.size, self.network.k, generator=loader.noise_stream, device=loader.device)
+        return loader.batch_from_labels(self.labels[classes]), (torch.from_numpy(classes).to(loader.device), noise)
 
     def loss(self, logits, target):
-        return jmlh_loss(logits, target, self.classifier, generator=self.code_stream, **self.loss_kwargs)
-
-    def state_dict(self):
-        return {**super().state_dict(), "code_stream": self.code_stream.get_state()}
-
-    def load_state_dict(self, state):
-        super().load_state_dict(state)
-        if "code_stream" in state and state["code_stream"].shape == self.code_stream.get_state().shape:
-            self.code_stream.set_state(state["code_stream"])
+        return jmlh_loss(logits, *target, self.classifier, **self.loss_kwargs)
 
     def _draw_classes(self, nb_classes):
         """Draw distinct classes: int64 (nb_classes, height, width)."""

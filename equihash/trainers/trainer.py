@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import torch
 from tqdm import tqdm
 
+from equihash import distributed
 from equihash.devices import available_memory, autocast
 from equihash.errors import UserError
 
@@ -18,12 +19,13 @@ class Trainer:
 
     A subclass says what it trains on and what it minimises:
 
-    - `batch()` draws one sub-batch from the loader;
-    - `loss(logits, target)` is the scalar to minimise; it does not draw from the loader's streams, which may be
+    - `batch()` draws one sub-batch from the loader, and whatever else of it is random;
+    - `loss(logits, target)` is the scalar to minimise; it draws nothing from the loader's streams, which may be
       making the next sub-batch, unless it is a `joint_loss`.
 
     A step accumulates the gradient of `nb_batch_per_step` sub-batches, each with batch-norm statistics of its
-    own, clips its values and moves the weights once.
+    own, clips its values and moves the weights once. Where several processes train (`equihash.distributed`), each
+    takes a run of the sub-batches; the weights become what one process would make of them all.
 
     Parameters
     ----------
@@ -76,6 +78,11 @@ class Trainer:
             self.scheduler = _make(*scheduler, self.optimizer, lr_scheduler_kwargs)
         if forward_passes not in ("auto", "one", "two"):
             raise UserError(f"trainer_kwargs:forward_passes must be auto, one or two, not {forward_passes!r}")
+        if nb_batch_per_step % distributed.nb_processes():
+            raise UserError(
+                f"trainer_kwargs:nb_batch_per_step ({nb_batch_per_step}) must be a multiple of the number of processes "
+                f"({distributed.nb_processes()}), which share the sub-batches of a step"
+            )
         self.recipe = [optim_class, optim_kwargs, lr_scheduler_class, lr_scheduler_kwargs]
         self.clip_value, self.nb_batch_per_step = clip_value, nb_batch_per_step
         self.forward_passes = forward_passes
@@ -85,7 +92,7 @@ class Trainer:
         self._pending = {}  # name -> one value a step since the last `aggregate`
 
     def batch(self):
-        """Draw one sub-batch: (instances, target), target a tensor or None."""
+        """Draw one sub-batch: (instances, target), target whatever `loss` takes (a tensor or None if joint)."""
         raise NotImplementedError
 
     def loss(self, logits, target):
@@ -95,7 +102,7 @@ class Trainer:
         ----------
         logits : float32 tensor
             The network's output for `batch()`'s instances; for a `joint_loss` those of all sub-batches, stacked.
-        target : tensor or None
+        target
             What `batch()` gave; for a `joint_loss` stacked likewise.
         """
         raise NotImplementedError
@@ -114,7 +121,8 @@ class Trainer:
             A logged value is not finite; the message names the step.
         """
         shown = time.monotonic()
-        with tqdm(total=nb_steps, initial=0, desc=f"step {self.step}", unit="step", leave=False) as bar:
+        title = {"desc": f"step {self.step}", "unit": "step", "leave": False, "disable": not distributed.is_first()}
+        with tqdm(total=nb_steps, **title) as bar:
             for _ in range(nb_steps):
                 self._take_step()
                 bar.update()
@@ -186,6 +194,8 @@ class Trainer:
 
     def _take_step(self):
         self._step_values = {}
+        if distributed.nb_processes() > 1:
+            self._statistics = [statistic.clone() for statistic, _ in running_statistics(self.network)]
         self.network.train()
         self.optimizer.zero_grad()
         if self.joint_loss:
@@ -193,8 +203,10 @@ class Trainer:
         else:
             self._separate_backward()
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        values = {name: torch.stack(list(each)).float().mean() for name, each in self._step_values.items()}
+        self._join_processes(gradients, values)
         clipped = sum((gradient.abs() > self.clip_value).sum() for gradient in gradients)
-        self.record(clipped_fraction=clipped / sum(gradient.numel() for gradient in gradients))
+        values["clipped_fraction"] = clipped / sum(gradient.numel() for gradient in gradients)
         torch.nn.utils.clip_grad_value_(self.parameters, self.clip_value)
         self.optimizer.step()
         if self.scheduler is not None:
@@ -206,29 +218,56 @@ class Trainer:
                     "trainer_kwargs:lr_scheduler_kwargs for as many steps as nb_steps"
                 ) from None
         self.step += 1
-        for name, values in self._step_values.items():
-            self._pending.setdefault(name, []).append(torch.stack(values).float().mean())
+        for name, value in values.items():
+            self._pending.setdefault(name, []).append(value)
 
     def _forward(self, instances):
         with autocast(self.loader.device, self.precision):
             return self.network(instances).float()
 
-    def _batches(self):
-        """Yield the sub-batches of a step; on a GPU the next one is made meanwhile.
-
-        Not beyond the step, so that between steps the random streams stand where the state says.
-        """
-        if not self.look_ahead:
-            for _ in range(self.nb_batch_per_step):
-                yield self.batch()
+    def _join_processes(self, gradients, values):
+        """Make of this process's gradients, logged values and batch-norm statistics those of all processes."""
+        nb_processes = distributed.nb_processes()
+        if nb_processes == 1:
             return
-        with ThreadPoolExecutor(1) as pool:
-            following = pool.submit(self.batch)
+        distributed.add_up([*gradients, *values.values()])
+        for value in values.values():
+            value /= nb_processes
+        # A sub-batch with the statistic b moves the running one, r -> (1 - m) r + m b: a run of n sub-batches
+        # moves it r -> (1 - m)^n r + c, and c is known from the r before and after. These moves follow each other.
+        own = running_statistics(self.network)
+        keep = [(1 - momentum) ** (self.nb_batch_per_step // nb_processes) for _, momentum in own]
+        moves = [now - part * before for (now, _), part, before in zip(own, keep, self._statistics)]
+        moves = distributed.gather(torch.cat(moves)[None]).split([len(move) for move in moves], dim=1)
+        for (statistic, _), part, result, of_processes in zip(own, keep, self._statistics, moves):
+            for move in of_processes:
+                result = part * result + move
+            statistic.copy_(result)
+        for norm in batch_norms(self.network):
+            norm.num_batches_tracked += self.nb_batch_per_step - self.nb_batch_per_step // nb_processes
+
+    def _batches(self):
+        """Yield this process's sub-batches of a step; on a GPU the next one is made meanwhile.
+
+        Not beyond the step, so that between steps the random streams stand where the state says. The sub-batches
+        of the other processes are drawn but not made, so that the streams go the same way in all.
+        """
+        each = self.nb_batch_per_step // distributed.nb_processes()
+        first = distributed.rank() * each
+        own = range(first, first + each)
+
+        def draw(number):
+            self.loader.only_draw = number not in own
+            return self.batch()
+
+        with ThreadPoolExecutor(1) if self.look_ahead else nullcontext() as pool:
+            following = None
             for number in range(self.nb_batch_per_step):
-                batch = following.result()
-                if number + 1 < self.nb_batch_per_step:
-                    following = pool.submit(self.batch)
-                yield batch
+                batch = following.result() if following else draw(number)
+                if pool and number + 1 < self.nb_batch_per_step:
+                    following = pool.submit(draw, number + 1)
+                if number in own:
+                    yield batch
 
     def _separate_backward(self):
         for instances, target in self._batches():
@@ -246,13 +285,16 @@ class Trainer:
             one_pass = self.forward_passes == "one"
             with nullcontext() if one_pass else frozen_statistics(self.network), torch.set_grad_enabled(one_pass):
                 outputs.append(self._forward(batch[0]))
-        logits = torch.stack([output.detach() for output in outputs]).requires_grad_()
-        target = None if batches[0][1] is None else torch.stack([target for _, target in batches])
+        logits = distributed.gather(torch.stack([output.detach() for output in outputs])).requires_grad_()
+        target = None
+        if batches[0][1] is not None:
+            target = distributed.gather(torch.stack([target for _, target in batches]))
         loss = self.loss(logits, target)
         loss.backward()
+        own_gradient = logits.grad[distributed.rank() * len(batches) :]
         for number, (instances, _) in enumerate(batches):
             output = outputs[number] if one_pass else self._forward(instances)
-            output.backward(logits.grad[number])
+            output.backward(own_gradient[number])
             outputs[number] = None  # frees the activations
         self.record(loss=loss, saturated_fraction=(logits.abs() > SATURATION).float().mean())
 
@@ -287,12 +329,20 @@ class Trainer:
         return [(name, values) for name, values in self._pending.items() if name.endswith("loss")]
 
 
+def batch_norms(network):
+    return [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+
+
+def running_statistics(network):
+    """List the running means and variances of the batch norms, each with its momentum."""
+    return [(each, norm.momentum) for norm in batch_norms(network) for each in (norm.running_mean, norm.running_var)]
+
+
 class frozen_statistics:
     """Within it, batch norm uses a batch's own statistics but leaves the running ones as they are."""
 
     def __init__(self, network):
-        norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
-        self.kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+        self.kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in batch_norms(network)]
 
     def __enter__(self):
         for norm, _, tracked in self.kept:

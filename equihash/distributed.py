@@ -1,0 +1,70 @@
+"""Several processes that train or encode together, one a GPU: torchrun --nproc_per_node N train.py ...
+
+A script that is run by itself is the only process; then nothing here does anything.
+"""
+
+import atexit
+import os
+import sys
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+
+def start():
+    """Join the processes that torchrun started; only the first of them goes on printing."""
+    if nb_processes() == 1:
+        return
+    # the others wait while the first evaluates, or a slower one encodes
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(days=1))
+    atexit.register(dist.destroy_process_group)
+    if not is_first():
+        sys.stdout = open(os.devnull, "w")
+
+
+def nb_processes():
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def rank():
+    """Number of this process, from 0."""
+    return int(os.environ.get("RANK", 0))
+
+
+def is_first():
+    """Whether this is the process that writes and prints."""
+    return rank() == 0
+
+
+def gather(tensor):
+    """Concatenate the tensors (n, ...) of all processes, in order of rank."""
+    if nb_processes() == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(nb_processes())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
+def add_up(tensors):
+    """Replace each tensor by its sum over all processes."""
+    if nb_processes() == 1:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
+        tensor.copy_(total.view_as(tensor))
+
+
+def any_of(flag):
+    """Whether `flag` is true in some process; does not wait for the GPU."""
+    if nb_processes() == 1:
+        return flag
+    flags = torch.tensor([float(flag)])
+    dist.all_reduce(flags)
+    return flags.item() > 0
+
+
+def wait():
+    """Wait until all processes have come this far."""
+    any_of(False)

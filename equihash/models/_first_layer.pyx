@@ -1,0 +1,233 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
+"""First layer of MnistMosaicCNN on the CPU: convolution of one channel, 2 x 2 max-pooling and ReLU in one go.
+
+The convolution's output is 16 times the size of its input, and three quarters of it are dropped by the pooling. Here it
+never leaves the registers. What is kept may be stored as bfloat16; the sums of batch norm are taken on the way.
+Channels are the fastest axis of all arrays; 8 of them make a vector.
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport uint8_t
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    #if defined(__GNUC__) && !defined(__clang__)
+    #pragma GCC optimize("no-predictive-commoning")          /* it would run out of registers */
+    #endif
+
+    #define SIDE 5                         /* of the kernel */
+    #define VECTORS 3
+    #define CHANNELS (8 * VECTORS)
+    #define LARGEST 512                    /* width of the convolution's output */
+    #define NONE 4                         /* ReLU has dropped all four */
+
+    typedef float vector __attribute__((vector_size(32), aligned(4)));
+    typedef int32_t mask __attribute__((vector_size(32), aligned(4)));
+    typedef uint32_t words __attribute__((vector_size(32), aligned(4)));
+    typedef uint16_t halves __attribute__((vector_size(16), aligned(2)));
+    typedef uint8_t bytes8 __attribute__((vector_size(8), aligned(1)));
+
+    #if defined(__x86_64__) && defined(__linux__)
+    #define FOR_EACH_PROCESSOR __attribute__((target_clones("fma", "default")))
+    #else
+    #define FOR_EACH_PROCESSOR
+    #endif
+
+    /* Vector number i of an array of floats, or of bfloat16 (the upper half of a float, rounded to even). */
+    #define LOAD(array, i, bfloat16)                                                                    \\
+        ((bfloat16) ? (vector)(__builtin_convertvector(((const halves *)(array))[i], words) << 16)      \\
+                    : ((const vector *)(array))[i])
+    #define STORE(array, i, bfloat16, value)                                                            \\
+        do {                                                                                            \\
+            if (bfloat16) {                                                                             \\
+                words bits = (words)(value);                                                            \\
+                bits += 0x7fff + ((bits >> 16) & 1);                                                    \\
+                ((halves *)(array))[i] = __builtin_convertvector(bits >> 16, halves);                   \\
+            } else                                                                                      \\
+                ((vector *)(array))[i] = (value);                                                       \\
+        } while (0)
+
+    /* One image. weight: (SIDE, SIDE, CHANNELS); pooled, kept: (rows / 2, columns / 2, CHANNELS), of the convolution's
+       rows and columns; kept: which of the four the maximum is (0 1 / 2 3), or NONE; sums: of pooled and its square. */
+    FOR_EACH_PROCESSOR
+    static void conv_pool(const float *image, const float *weight, const float *bias, int rows, int columns,
+                          int bfloat16, void *pooled, uint8_t *kept, float *sums) {
+        const int stride = columns + SIDE - 1;
+        vector total[VECTORS] = {{0}}, squares[VECTORS] = {{0}};
+        int number = 0;
+        for (int y = 0; y < rows / 2; y++)
+            for (int x = 0; x < columns / 2; x++) {
+                const float *corner = image + 2 * y * stride + 2 * x;
+                vector results[4][VECTORS];
+                for (int place = 0; place < 4; place++) memcpy(results[place], bias, sizeof results[place]);
+                for (int i = 0; i < SIDE; i++)
+                    for (int j = 0; j < SIDE; j++) {
+                        const vector *w = (const vector *)(weight + (i * SIDE + j) * CHANNELS);
+                        for (int place = 0; place < 4; place++) {
+                            const float pixel = corner[(i + place / 2) * stride + j + place % 2];
+                            for (int v = 0; v < VECTORS; v++) results[place][v] += pixel * w[v];
+                        }
+                    }
+                for (int v = 0; v < VECTORS; v++, number++) {
+                    vector best = results[0][v];
+                    mask which = {0};
+                    for (int place = 1; place < 4; place++) {
+                        mask larger = results[place][v] > best;
+                        best = (vector)((larger & (mask)results[place][v]) | (~larger & (mask)best));
+                        which = (larger & place) | (~larger & which);
+                    }
+                    mask dropped = best <= 0;
+                    best = (vector)(~dropped & (mask)best);
+                    STORE(pooled, number, bfloat16, best);
+                    ((bytes8 *)kept)[number] = __builtin_convertvector((dropped & NONE) | (~dropped & which), bytes8);
+                    total[v] += best;
+                    squares[v] += best * best;
+                }
+            }
+        memcpy(sums, total, sizeof total);
+        memcpy(sums + CHANNELS, squares, sizeof squares);
+    }
+
+    /* output = scale * input + shift, for nb_rows of CHANNELS. */
+    FOR_EACH_PROCESSOR
+    static void scale_and_shift(const void *input, const float *scale, const float *shift, int nb_rows, int bfloat16,
+                                void *output) {
+        for (int number = 0; number < nb_rows * VECTORS; number += VECTORS)
+            for (int v = 0; v < VECTORS; v++) {
+                vector result = ((const vector *)shift)[v];
+                result += ((const vector *)scale)[v] * LOAD(input, number + v, bfloat16);
+                STORE(output, number + v, bfloat16, result);
+            }
+    }
+
+    /* Sums of the gradient, and of its product with pooled. */
+    FOR_EACH_PROCESSOR
+    static void gradient_sums(const void *gradient, const void *pooled, int nb_rows, int bfloat16, float *sums) {
+        vector total[VECTORS] = {{0}}, products[VECTORS] = {{0}};
+        for (int number = 0; number < nb_rows * VECTORS; number += VECTORS)
+            for (int v = 0; v < VECTORS; v++) {
+                vector slope = LOAD(gradient, number + v, bfloat16);
+                total[v] += slope;
+                products[v] += slope * LOAD(pooled, number + v, bfloat16);
+            }
+        memcpy(sums, total, sizeof total);
+        memcpy(sums + CHANNELS, products, sizeof products);
+    }
+
+    /* One image's part of the gradient of weight and bias; that of pooled is a * gradient + b * pooled + c, (a, b, c)
+       being the rows of `factors`. */
+    FOR_EACH_PROCESSOR
+    static void conv_pool_backward(const float *image, const void *gradient, const void *pooled, const uint8_t *kept,
+                                   const float *factors, int rows, int columns, int bfloat16, float *weight,
+                                   float *bias) {
+        const int stride = columns + SIDE - 1;
+        const vector *a = (const vector *)factors, *b = a + VECTORS, *c = b + VECTORS;
+        vector placed[2][VECTORS][LARGEST];              /* two rows of the gradient of the convolution's output */
+        vector bias_sums[VECTORS] = {{0}};
+        int number = 0;
+        memset(weight, 0, SIDE * SIDE * CHANNELS * sizeof *weight);
+        for (int y = 0; y < rows / 2; y++) {
+            for (int x = 0; x < columns / 2; x++)
+                for (int v = 0; v < VECTORS; v++, number++) {
+                    vector slope = LOAD(gradient, number, bfloat16);
+                    slope = a[v] * slope + b[v] * LOAD(pooled, number, bfloat16) + c[v];
+                    mask which = __builtin_convertvector(((const bytes8 *)kept)[number], mask);
+                    for (int place = 0; place < 4; place++)
+                        placed[place / 2][v][2 * x + place % 2] = (vector)((which == place) & (mask)slope);
+                    bias_sums[v] += (vector)((which != NONE) & (mask)slope);
+                }
+            /* Two of the ten pairs of a row here and a row of the kernel at a time: as many sums as there are registers. */
+            for (int v = 0; v < VECTORS; v++)
+                for (int pair = 0; pair < 2 * SIDE; pair += 2) {
+                    const int row = pair / SIDE, i = pair % SIDE, row2 = (pair + 1) / SIDE, i2 = (pair + 1) % SIDE;
+                    const float *pixels = image + (2 * y + row + i) * stride;
+                    const float *pixels2 = image + (2 * y + row2 + i2) * stride;
+                    vector sums[SIDE] = {{0}}, sums2[SIDE] = {{0}};
+                    for (int x = 0; x < columns; x++)
+                        for (int j = 0; j < SIDE; j++) {
+                            sums[j] += pixels[x + j] * placed[row][v][x];
+                            sums2[j] += pixels2[x + j] * placed[row2][v][x];
+                        }
+                    for (int j = 0; j < SIDE; j++) {
+                        ((vector *)(weight + (i * SIDE + j) * CHANNELS))[v] += sums[j];
+                        ((vector *)(weight + (i2 * SIDE + j) * CHANNELS))[v] += sums2[j];
+                    }
+                }
+        }
+        memcpy(bias, bias_sums, sizeof bias_sums);
+    }
+    """
+    int KERNEL_SIDE "SIDE"
+    int NB_CHANNELS "CHANNELS"
+    int LARGEST
+    void conv_pool(const float *image, const float *weight, const float *bias, int rows, int columns, int bfloat16,
+                   void *pooled, uint8_t *kept, float *sums) noexcept nogil
+    void c_scale_and_shift "scale_and_shift"(const void *input, const float *scale, const float *shift, int nb_rows,
+                                             int bfloat16, void *output) noexcept nogil
+    void c_gradient_sums "gradient_sums"(const void *gradient, const void *pooled, int nb_rows, int bfloat16,
+                                         float *sums) noexcept nogil
+    void conv_pool_backward(const float *image, const void *gradient, const void *pooled, const uint8_t *kept,
+                            const float *factors, int rows, int columns, int bfloat16, float *weight,
+                            float *bias) noexcept nogil
+
+ctypedef fused number:
+    float
+    short                                  # the bits of a bfloat16
+
+
+def takes(tuple weight_shape, tuple image_shape):
+    """Whether there is code for a weight (channels, 1, side, side) and images (n, height, width)."""
+    rows, columns = (side - KERNEL_SIDE + 1 for side in image_shape[1:])
+    fits = rows > 0 and rows % 2 == 0 and 0 < columns <= LARGEST and columns % 2 == 0
+    return fits and image_shape[0] > 0 and weight_shape == (NB_CHANNELS, 1, KERNEL_SIDE, KERNEL_SIDE)
+
+
+def forward(const float[:, :, ::1] images, const float[:, :, ::1] weight, const float[::1] bias,
+            number[:, :, :, ::1] pooled, uint8_t[:, :, :, ::1] kept, float[:, :, ::1] sums):
+    """Fill `pooled` and `kept` (n, rows / 2, columns / 2, channels), and `sums` (n, 2, channels).
+
+    Parameters
+    ----------
+    images : (n, height, width)
+    weight : (side, side, channels)
+    bias : (channels,)
+    """
+    cdef Py_ssize_t n
+    cdef int rows = 2 * pooled.shape[1], columns = 2 * pooled.shape[2], bfloat16 = number is short
+    for n in prange(images.shape[0], nogil=True, schedule="static"):
+        conv_pool(&images[n, 0, 0], &weight[0, 0, 0], &bias[0], rows, columns, bfloat16, &pooled[n, 0, 0, 0],
+                  &kept[n, 0, 0, 0], &sums[n, 0, 0])
+
+
+def scale_and_shift(const number[:, :, :, ::1] pooled, const float[::1] scale, const float[::1] shift,
+                    number[:, :, :, ::1] output):
+    """Set `output` to scale * pooled + shift, channel by channel."""
+    cdef Py_ssize_t n
+    cdef int nb_rows = pooled.shape[1] * pooled.shape[2], bfloat16 = number is short
+    for n in prange(pooled.shape[0], nogil=True, schedule="static"):
+        c_scale_and_shift(&pooled[n, 0, 0, 0], &scale[0], &shift[0], nb_rows, bfloat16, &output[n, 0, 0, 0])
+
+
+def gradient_sums(const number[:, :, :, ::1] gradient, const number[:, :, :, ::1] pooled, float[:, :, ::1] sums):
+    """Fill `sums` (n, 2, channels) with each image's sums of the gradient, and of its product with `pooled`."""
+    cdef Py_ssize_t n
+    cdef int nb_rows = pooled.shape[1] * pooled.shape[2], bfloat16 = number is short
+    for n in prange(pooled.shape[0], nogil=True, schedule="static"):
+        c_gradient_sums(&gradient[n, 0, 0, 0], &pooled[n, 0, 0, 0], nb_rows, bfloat16, &sums[n, 0, 0])
+
+
+def backward(const float[:, :, ::1] images, const number[:, :, :, ::1] gradient, const number[:, :, :, ::1] pooled,
+             const uint8_t[:, :, :, ::1] kept, const float[:, ::1] factors, float[:, :, :, ::1] weight,
+             float[:, ::1] bias):
+    """Fill `weight` (n, side, side, channels) and `bias` (n, channels) with each image's part of their gradients.
+
+    The gradient of `pooled` is factors[0] * gradient + factors[1] * pooled + factors[2].
+    """
+    cdef Py_ssize_t n
+    cdef int rows = 2 * pooled.shape[1], columns = 2 * pooled.shape[2], bfloat16 = number is short
+    for n in prange(images.shape[0], nogil=True, schedule="static"):
+        conv_pool_backward(&images[n, 0, 0], &gradient[n, 0, 0, 0], &pooled[n, 0, 0, 0], &kept[n, 0, 0, 0],
+                           &factors[0, 0], rows, columns, bfloat16, &weight[n, 0, 0, 0], &bias[n, 0])
