@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from tqdm import tqdm
 
 
 def start():
@@ -63,6 +64,11 @@ def any_of(flag):
     flags = torch.tensor([float(flag)])
     dist.all_reduce(flags)
     return flags.item() > 0
+
+
+def progress_bar(**options):
+    """A tqdm bar that only the first process shows."""
+    return tqdm(**options, leave=False) if is_first() else tqdm(disable=True)
 
 
 def wait():

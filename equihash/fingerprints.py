@@ -26,7 +26,6 @@ from equihash.search import InvertedIndex
 from equihash.state import build_loader, build_network, load_state, load_weights, weights_digest
 
 TRIPLETS_SEED = 0xFAB
-BAR = {"unit": "mosaic", "unit_scale": True, "leave": False}
 MERGE_BLOCK = 10_000_000  # codes copied at once
 IDENTITY = ("weights", "labels", "which", "network", "loader")  # what makes two encodings the same work
 
@@ -175,7 +174,7 @@ def encode_items(network, database, precision, outputs, first, nb_items, flush_f
     waiting = []  # (packed codes, logits) of each chunk not yet written
     with (
         ThreadPoolExecutor(1) as pool,
-        tqdm(total=nb_items, initial=done, desc=what, disable=not distributed.is_first(), **BAR) as bar,
+        distributed.progress_bar(total=nb_items, initial=done, desc=what, unit="mosaic", unit_scale=True) as bar,
     ):
         following = pool.submit(database.chunk, chunks[0]) if chunks else None
         for number in chunks:

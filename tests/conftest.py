@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -124,3 +125,11 @@ def assert_same(a, b):
         assert torch.equal(a, b)
     else:
         assert a == b
+
+
+@pytest.fixture
+def unused_port():
+    """A TCP port of this machine that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

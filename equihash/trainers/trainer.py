@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import torch
-from tqdm import tqdm
 
 from equihash import distributed
 from equihash.devices import available_memory, autocast
@@ -121,8 +120,7 @@ class Trainer:
             A logged value is not finite; the message names the step.
         """
         shown = time.monotonic()
-        title = {"desc": f"step {self.step}", "unit": "step", "leave": False, "disable": not distributed.is_first()}
-        with tqdm(total=nb_steps, **title) as bar:
+        with distributed.progress_bar(total=nb_steps, desc=f"step {self.step}", unit="step") as bar:
             for _ in range(nb_steps):
                 self._take_step()
                 bar.update()
@@ -194,15 +192,15 @@ class Trainer:
 
     def _take_step(self):
         self._step_values = {}
+        self._gradients = PairwiseSum(self.parameters)
         if distributed.nb_processes() > 1:
             self._statistics = [statistic.clone() for statistic, _ in running_statistics(self.network)]
         self.network.train()
-        self.optimizer.zero_grad()
         if self.joint_loss:
             self._joint_backward()
         else:
             self._separate_backward()
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        gradients = self._gradients.total()
         values = {name: torch.stack(list(each)).float().mean() for name, each in self._step_values.items()}
         self._join_processes(gradients, values)
         clipped = sum((gradient.abs() > self.clip_value).sum() for gradient in gradients)
@@ -274,6 +272,7 @@ class Trainer:
             logits = self._forward(instances)
             loss = self.loss(logits, target)
             (loss / self.nb_batch_per_step).backward()
+            self._gradients.add()
             self.record(loss=loss, saturated_fraction=(logits.abs() > SATURATION).float().mean())
 
     def _joint_backward(self):
@@ -295,6 +294,7 @@ class Trainer:
         for number, (instances, _) in enumerate(batches):
             output = outputs[number] if one_pass else self._forward(instances)
             output.backward(own_gradient[number])
+            self._gradients.add()
             outputs[number] = None  # frees the activations
         self.record(loss=loss, saturated_fraction=(logits.abs() > SATURATION).float().mean())
 
@@ -327,6 +327,43 @@ class Trainer:
 
     def _shown(self):
         return [(name, values) for name, values in self._pending.items() if name.endswith("loss")]
+
+
+class PairwiseSum:
+    """Sum of the gradients of sub-batches, two by two as in a tournament.
+
+    Runs of sub-batches on two processes add up to the very bits that one process gets. They must: where a gradient
+    is 0 but for rounding, as of a bias before batch norm, Adam makes full steps of it.
+    """
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+        self.sums = []  # [number of sub-batches, gradients], the numbers decreasing powers of two
+        for parameter in parameters:
+            parameter.grad = None
+
+    def add(self):
+        """Take in the gradients of one more sub-batch, and leave the parameters without."""
+        self.sums.append([1, [parameter.grad for parameter in self.parameters]])
+        for parameter in self.parameters:
+            parameter.grad = None
+        while len(self.sums) > 1 and self.sums[-2][0] == self.sums[-1][0]:
+            self._merge()
+
+    def total(self):
+        """Give the parameters the whole sum as their gradient, and return it (without those that have none)."""
+        while len(self.sums) > 1:
+            self._merge()
+        for parameter, gradient in zip(self.parameters, self.sums[0][1]):
+            parameter.grad = gradient
+        return [gradient for gradient in self.sums[0][1] if gradient is not None]
+
+    def _merge(self):
+        number, gradients = self.sums.pop()
+        self.sums[-1][0] += number
+        for gradient, more in zip(self.sums[-1][1], gradients):
+            if gradient is not None:
+                gradient += more
 
 
 def batch_norms(network):
