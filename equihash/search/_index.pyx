@@ -9,7 +9,7 @@ of its hash:
     offsets  (2^bits + 1,)  same as ids        where each bucket begins, then N
 
 Numbers take 4 bytes (`wide` = 0), or 8 where there are 2^32 items or more (`wide` = 1). Equal codes are neighbours, so
-all their ids are one slice. Nothing read from an array is trusted as an index before its bounds are checked, because
+all their ids are one slice. A shard of an index holds some consecutive buckets alone. Nothing read from an array is trusted as an index before its bounds are checked, because
 the arrays may be a mapped file that somebody damaged.
 """
 
@@ -300,6 +300,9 @@ def sort_partitions(uint8_t[:, ::1] codes, cnp.ndarray ids not None, int64_t[::1
 
 cdef struct Arrays:
     int64_t size
+    int64_t database_size       # every id is less
+    int64_t first_bucket        # the first of this shard
+    int64_t buckets             # and how many it has
     int nbytes
     int bits
     bint wide
@@ -346,12 +349,15 @@ cdef int find_many(const Arrays *a, const uint8_t *queries, int64_t n, int64_t *
     cdef int damaged = 0, number = 8 if a.wide else 4
     for i in range(n + 2 * AHEAD):
         if i < n:
-            first[i] = top(hash_code(queries + i * a.nbytes, a.nbytes), a.bits)
+            first[i] = top(hash_code(queries + i * a.nbytes, a.nbytes), a.bits) - a.first_bucket
             __builtin_prefetch(<const uint8_t *>a.offsets + first[i] * number)
         j = i - AHEAD
         if 0 <= j < n:
-            counts[j] = <int64_t>get(a.offsets, a.wide, first[j] + 1)
-            first[j] = <int64_t>get(a.offsets, a.wide, first[j])
+            if first[j] < 0 or a.buckets <= first[j]:       # of another shard
+                first[j] = counts[j] = 0
+            else:
+                counts[j] = <int64_t>get(a.offsets, a.wide, first[j] + 1)
+                first[j] = <int64_t>get(a.offsets, a.wide, first[j])
             if first[j] < 0 or counts[j] < first[j] or a.size < counts[j]:
                 damaged = 1
                 first[j] = counts[j] = 0
@@ -371,7 +377,7 @@ cdef int copy_ids(const Arrays *a, int64_t first, int64_t n, int64_t *out) noexc
         number = get(a.ids, a.wide, first + i)
         largest = max(largest, number)
         out[i] = <int64_t>number
-    return n > 0 and largest >= <uint64_t>a.size
+    return n > 0 and largest >= <uint64_t>a.database_size
 
 
 cdef int copy_many(const Arrays *a, const int64_t *first, const int64_t *offsets, int64_t n,
@@ -401,19 +407,32 @@ cdef class Reader:
     cdef Arrays arrays
     cdef readonly cnp.ndarray codes, ids, offsets
 
-    def __init__(self, cnp.ndarray codes not None, cnp.ndarray ids not None, cnp.ndarray offsets not None):
+    def __init__(self, cnp.ndarray codes not None, cnp.ndarray ids not None, cnp.ndarray offsets not None,
+                 int bits, int64_t first_bucket, int64_t database_size):
         assert codes.dtype == np.uint8 and codes.ndim == 2 and codes.flags.c_contiguous and len(ids) == len(codes)
         assert ids.dtype == offsets.dtype and ids.dtype in (np.uint32, np.uint64)
         assert ids.flags.c_contiguous and offsets.flags.c_contiguous
         self.codes, self.ids, self.offsets = codes, ids, offsets
         self.arrays.size = len(codes)
         self.arrays.nbytes = codes.shape[1]
-        self.arrays.bits = (<object>(len(offsets) - 1)).bit_length() - 1
+        self.arrays.database_size = database_size
+        self.arrays.first_bucket = first_bucket
+        self.arrays.buckets = len(offsets) - 1
+        self.arrays.bits = bits
         self.arrays.wide = ids.itemsize == 8
         self.arrays.codes = <const uint8_t *>cnp.PyArray_DATA(codes)
         self.arrays.ids = cnp.PyArray_DATA(ids)
         self.arrays.offsets = cnp.PyArray_DATA(offsets)
-        assert len(offsets) == (<int64_t>1 << self.arrays.bits) + 1
+        assert 0 <= first_bucket <= first_bucket + self.arrays.buckets <= <int64_t>1 << bits
+
+    def _holds(self, const uint8_t[:, ::1] codes):
+        cdef int64_t i, bucket, n = codes.shape[0]
+        cdef cnp.ndarray held = np.empty(n, dtype=bool)
+        cdef uint8_t *out = <uint8_t *>cnp.PyArray_DATA(held)
+        for i in prange(n, nogil=True, schedule="static", use_threads_if=n > PARALLEL):
+            bucket = top(hash_code(&codes[i, 0], self.arrays.nbytes), self.arrays.bits) - self.arrays.first_bucket
+            out[i] = 0 <= bucket and bucket < self.arrays.buckets
+        return held
 
     cdef find_all(self, const uint8_t[:, ::1] queries, int64_t[::1] first, int64_t[::1] counts):
         cdef int64_t block, n = queries.shape[0], blocks = (n + BLOCK - 1) // BLOCK

@@ -18,12 +18,12 @@ from equihash.search import _index
 REBUILD = "build it again with build_index.py"
 
 # The file: header, JSON metadata, then `offsets`, `codes` and `ids` (see _index.pyx), each from a multiple of PAGE on,
-# zeros between, little-endian. The header is: magic, version, bytes a code, length of the metadata, number of items,
-# checksums of the three arrays. The CRC of the header and the metadata follows them. All other sizes follow from these:
-# see _Layout.
+# zeros between, little-endian. The header is: magic, version, bytes a code, length of the metadata, items of the
+# database, shard, number of shards, items of the shard, checksums of the three arrays. The CRC of the header and the
+# metadata follows them. All other sizes follow from these: see _Layout.
 MAGIC = b"EquiIndx"
-VERSION = 1
-HEADER = struct.Struct("<8sIIQQ3Q")
+VERSION = 2
+HEADER = struct.Struct("<8sIIQQIIQ3Q")
 CRC = struct.Struct("<I")
 PAGE = 4096
 
@@ -38,33 +38,45 @@ class InvertedIndex(_index.Reader):
 
     Takes 15 bytes an item or less for codes of 8 bytes, up to 2^32 items. Made by `build`, `build_from_file` or `load`.
 
+    A database too large for one machine has an index in shards: each is an index of the items in one range of the
+    hashes of codes. Equal codes are thus in one shard, so that counts and collisions of the shards add up.
+
     Attributes
     ----------
     nbytes_per_code : int
+    shard, nb_shards : int
+        Which part of the database this is; 0 and 1: all of it.
+    database_size : int
+        Items of all shards; ids are less than this.
     metadata : dict
         What was given to `save` or `build_from_file`.
     """
 
-    def __init__(self, codes, ids, offsets, metadata=None, path=None, checksums=None):
-        super().__init__(codes, ids, offsets)
-        self.nbytes_per_code = codes.shape[1]
+    def __init__(self, layout, codes, ids, offsets, metadata=None, path=None, checksums=None):
+        super().__init__(codes, ids, offsets, layout.bits, layout.first << layout.sub_bits, layout.size)
+        self._layout, self.nbytes_per_code, self.database_size = layout, layout.nbytes, layout.size
+        self.shard, self.nb_shards = layout.shard, layout.nb_shards
         self.metadata = metadata or {}
         self._path, self._checksums = path, checksums
 
     # ---- Building
 
     @classmethod
-    def build(cls, codes):
-        """Return the index of `codes`, uint8 (N, nbytes): item i has the code codes[i]."""
+    def build(cls, codes, shard=0, nb_shards=1):
+        """Return the index, or one shard of it, of `codes`, uint8 (N, nbytes): item i has the code codes[i]."""
         codes = _as_codes(codes)
-        layout = _Layout(*codes.shape)
-        return cls(*layout.sort([(0, codes)], np.arange(layout.partitions), layout.histogram(codes)))
+        layout = _Layout(*codes.shape, shard, nb_shards)
+        counts = layout.histogram(codes)
+        layout.nb_items = int(counts.sum())
+        partitions = np.arange(layout.first, layout.last)
+        return cls(layout, *layout.sort([(0, codes)], partitions, counts[partitions]))
 
     @classmethod
-    def build_from_file(cls, source, out_path, memory_limit_bytes=12 * 2**30, progress=True, metadata=None):
-        """Build the index of the codes of an HDF5 file, and write it to `out_path`.
+    def build_from_file(cls, source, out_path, memory_limit_bytes=12 * 2**30, progress=True, metadata=None, shard=0,
+                        nb_shards=1):
+        """Build the index, or one shard of it, of the codes of an HDF5 file, and write it to `out_path`.
 
-        The file is the one that `build(codes).save(out_path, metadata)` writes, whatever the memory limit: the less
+        The file is the one that `build(codes, ...).save(out_path, metadata)` writes, whatever the memory limit: the less
         memory, the more often `source` is read.
 
         Parameters
@@ -79,6 +91,7 @@ class InvertedIndex(_index.Reader):
             Show a progress bar.
         metadata : dict
             Kept in the file, as JSON.
+        shard, nb_shards : int
 
         Raises
         ------
@@ -89,7 +102,8 @@ class InvertedIndex(_index.Reader):
             with open_hdf5(source) as file:
                 if not isinstance(file.get("codes"), h5py.Dataset):
                     raise UserError(f"{source} has no dataset `codes`: encode the database again")
-                return cls.build_from_file(file["codes"], out_path, memory_limit_bytes, progress, metadata)
+                return cls.build_from_file(file["codes"], out_path, memory_limit_bytes, progress, metadata, shard,
+                                           nb_shards)
         name = f"`{source.name}` of {source.file.filename}"
         if source.ndim != 2 or source.dtype != np.uint8 or source.shape[1] == 0:
             raise UserError(f"{name} is {source.dtype} {source.shape}, not uint8 (N, nbytes): encode the database anew")
@@ -97,7 +111,8 @@ class InvertedIndex(_index.Reader):
         if size is not None and int(np.max(size[()])) != len(source):
             raise UserError(f"{name} has {np.max(size[()])} of {len(source)} codes: finish encoding it")
         with _writing(out_path) as temporary, open(temporary, "w+b") as file:
-            _FileBuilder(source, file, memory_limit_bytes, progress).run(metadata or {})
+            layout = _Layout(*source.shape, shard, nb_shards)
+            _FileBuilder(source, layout, file, memory_limit_bytes, progress).run(metadata or {})
 
     # ---- Look-ups
 
@@ -122,6 +137,10 @@ class InvertedIndex(_index.Reader):
     def count(self, queries):
         """Return the number of items of each query's code, int64 (Q,); millions of items take no longer."""
         return self._checked(self._count, self._as_queries(queries))
+
+    def holds(self, codes):
+        """Whether items of each code, uint8 (Q, nbytes), are of this shard, if there are any: bool (Q,)."""
+        return self._holds(self._as_queries(codes))
 
     def __getitem__(self, code):
         """Return the ids, int64 ascending, of one code: uint8 (nbytes,) or bytes."""
@@ -154,13 +173,13 @@ class InvertedIndex(_index.Reader):
         Parameters
         ----------
         class_numbers : uint64 (N,), or callable
-            The class number of each item; or a function from ids, int64 (n,), to class numbers, uint64 (n,), so that
-            they may stay in a file.
+            The class number of each item of the database; or a function from ids, int64 (n,), to class numbers,
+            uint64 (n,), so that they may stay in a file.
         """
         if not callable(class_numbers):
-            numbers = np.asarray(class_numbers)
-            if numbers.shape != (len(self),):
-                raise ValueError(f"class_numbers has shape {numbers.shape}, and must have the shape ({len(self)},)")
+            numbers, shape = np.asarray(class_numbers), (self.database_size,)
+            if numbers.shape != shape:
+                raise ValueError(f"class_numbers has shape {numbers.shape}, and must have the shape {shape}")
             class_numbers = numbers.__getitem__
         pairs = 0
         for offsets, ids in self.shared_codes():
@@ -176,11 +195,10 @@ class InvertedIndex(_index.Reader):
 
     def save(self, path, metadata=None):
         """Write the index to `path`, whole or not at all, with a dict for JSON, by default `self.metadata`."""
-        layout = _Layout(len(self), self.nbytes_per_code)
         arrays = self.offsets, self.codes, self.ids
         with _writing(path) as temporary, open(temporary, "wb") as file:
-            sections = layout.write_header(file, self.metadata if metadata is None else metadata,
-                                           [_index.checksum(array) for array in arrays])
+            sections = self._layout.write_header(file, self.metadata if metadata is None else metadata,
+                                                 [_index.checksum(array) for array in arrays])
             for start, array in zip(sections, arrays):
                 file.seek(start)
                 file.write(array.data if array.size else b"")
@@ -216,8 +234,8 @@ class InvertedIndex(_index.Reader):
             raise UserError(f"{path} cannot be read: {error.strerror}") from None
         offsets, codes, ids = (content[start:start + rows * width]
                                for start, (rows, width) in zip(sections, layout.shapes))
-        index = cls(codes.reshape(-1, layout.nbytes), ids.view(layout.dtype), offsets.view(layout.dtype), metadata,
-                    path, checksums)
+        index = cls(layout, codes.reshape(-1, layout.nbytes), ids.view(layout.dtype), offsets.view(layout.dtype),
+                    metadata, path, checksums)
         if not mmap:
             index.verify()
         return index
@@ -258,17 +276,27 @@ def _as_codes(codes):
 
 
 class _Layout:
-    """The sizes of everything in an index of `size` codes of `nbytes` bytes."""
+    """The sizes of everything in an index, or in a shard of `nb_items` items, of `size` codes of `nbytes` bytes.
 
-    def __init__(self, size, nbytes):
-        self.size, self.nbytes = size, nbytes
+    A shard is a slice of the index of all items: its partitions are those from `first` to before `last`.
+    """
+
+    def __init__(self, size, nbytes, shard=0, nb_shards=1, nb_items=None):
+        self.size, self.nbytes, self.shard, self.nb_shards = size, nbytes, shard, nb_shards
+        self.nb_items = size if nb_items is None else nb_items
         self.dtype = np.dtype("<u4" if size < WIDE_FROM else "<u8")
         self.bits = max(size // 2, 1).bit_length() - 1     # 2 to 4 items a bucket on average
         self.partition_bits = min(self.bits // 2, MOST_PARTITION_BITS)
         self.partitions = 1 << self.partition_bits
         self.sub_bits = self.bits - self.partition_bits
+        self.first, self.last = (self.partitions * s // nb_shards for s in (shard, shard + 1))
+
+    @property
+    def shapes(self):
+        """Rows, and bytes of a row, of `offsets`, `codes` and `ids`."""
         width = self.dtype.itemsize
-        self.shapes = ((1 << self.bits) + 1, width), (size, nbytes), (size, width)
+        rows = ((self.last - self.first) << self.sub_bits) + 1
+        return (rows, width), (self.nb_items, self.nbytes), (self.nb_items, width)
 
     def sections(self, metadata_size):
         """Where `offsets`, `codes` and `ids` begin, and where the file ends."""
@@ -281,7 +309,8 @@ class _Layout:
     def write_header(self, file, metadata, checksums):
         """Write the header and give the file its size; return where the three arrays begin."""
         metadata = json.dumps(metadata).encode()
-        header = HEADER.pack(MAGIC, VERSION, self.nbytes, len(metadata), self.size, *checksums) + metadata
+        header = HEADER.pack(MAGIC, VERSION, self.nbytes, len(metadata), self.size, self.shard, self.nb_shards,
+                             self.nb_items, *checksums) + metadata
         sections, end = self.sections(len(metadata))
         file.truncate(end)
         file.seek(0)
@@ -289,7 +318,10 @@ class _Layout:
         return sections
 
     def histogram(self, codes):
-        return _index.histogram(codes, self.partition_bits)
+        """Number of codes in each partition of this shard, none in the others."""
+        counts = _index.histogram(codes, self.partition_bits)
+        counts[:self.first] = counts[self.last:] = 0
+        return counts
 
     def sort(self, chunks, partitions, counts):
         """Return the sorted codes, ids and offsets of some partitions.
@@ -323,16 +355,15 @@ class _Layout:
 
 
 class _FileBuilder:
-    """Builds an index file from an HDF5 dataset within a memory limit.
+    """Builds an index file, or one shard, from an HDF5 dataset within a memory limit.
 
     One pass over the dataset counts the items of each partition. Then each pass sorts as many partitions as fit. A
     partition too large to fit has some code that very many items share, but no more different codes than any other:
     its codes are counted first, then the ids of each code are written where they belong, as they come.
     """
 
-    def __init__(self, dataset, file, memory_limit, progress):
-        self.dataset, self.file = dataset, file
-        self.layout = _Layout(*dataset.shape)
+    def __init__(self, dataset, layout, file, memory_limit, progress):
+        self.dataset, self.layout, self.file = dataset, layout, file
         self.rows = min(max(memory_limit // 16 // self.layout.nbytes, 1), MOST_ROWS)
         self.budget = memory_limit * 7 // 10      # the rest: spare room of a quarter of this, rows being read
         self.bar = tqdm(total=self.layout.size, desc="index", unit="code", unit_scale=True, leave=False,
@@ -341,19 +372,20 @@ class _FileBuilder:
 
     def run(self, metadata):
         layout, width = self.layout, self.layout.dtype.itemsize
-        self.sections, _ = layout.sections(len(json.dumps(metadata).encode()))
         with self.bar:
             self.counts = sum((layout.histogram(codes) for _, codes in self.chunks()), np.zeros(layout.partitions, int))
+            layout.nb_items = int(self.counts.sum())
+            self.sections, _ = layout.sections(len(json.dumps(metadata).encode()))
             self.starts = np.cumsum(self.counts) - self.counts
             cost = self.counts * (layout.nbytes + width) + (width << layout.sub_bits)
             heavy = (cost > self.budget // (4 * _index.threads())) & (self.counts > 1)
-            passes = self.plan(np.flatnonzero(~heavy), cost)
+            passes = self.plan(layout.first + np.flatnonzero(~heavy[layout.first:layout.last]), cost)
             self.bar.total = layout.size * (1 + len(passes) + 2 * heavy.any())
             for partitions in passes:
                 self.write_partitions(partitions)
             if heavy.any():
                 self.write_heavy(np.flatnonzero(heavy))
-        self.write(0, 1 << layout.bits, np.array([layout.size], layout.dtype))
+        self.write_offsets(layout.last, np.array([layout.nb_items], layout.dtype))
         layout.write_header(self.file, metadata, self.checksums)
 
     def plan(self, partitions, cost):
@@ -384,6 +416,9 @@ class _FileBuilder:
         self.file.seek(self.sections[section] + row * self.layout.shapes[section][1])
         self.file.write(np.ascontiguousarray(array).data if array.size else b"")
 
+    def write_offsets(self, partition, array):
+        self.write(0, (partition - self.layout.first) << self.layout.sub_bits, array)
+
     def write_partitions(self, partitions):
         codes, ids, offsets = self.layout.sort(self.chunks(), partitions, self.counts[partitions])
         row = 0
@@ -393,7 +428,7 @@ class _FileBuilder:
             self.write(1, start, codes[first:first + count])
             self.write(2, start, ids[first:first + count])
             begin += begin.dtype.type(start - first)
-            self.write(0, run[0] << self.layout.sub_bits, begin)
+            self.write_offsets(run[0], begin)
             row += len(run)
 
     def write_heavy(self, partitions):
@@ -417,7 +452,7 @@ class _FileBuilder:
         position = ends[:-1] + np.repeat(shifts, np.diff(offsets[::buckets]))
         for i, partition in enumerate(partitions):
             begin = ends[offsets[i * buckets:(i + 1) * buckets]] + shifts[i]
-            self.write(0, partition * buckets, begin.astype(layout.dtype))
+            self.write_offsets(partition, begin.astype(layout.dtype))
         for code, first, count in zip(codes, position, counts):
             for start in range(0, count, self.rows):
                 self.write(1, first + start, np.tile(code, (min(self.rows, count - start), 1)))
@@ -442,14 +477,14 @@ def _read_header(path, file):
     header = file.read(HEADER.size)
     if len(header) < HEADER.size or not header.startswith(MAGIC):
         raise UserError(f"{path} is not an index, or is cut short: {REBUILD}")
-    _, version, nbytes, metadata_size, size, *checksums = HEADER.unpack(header)
+    _, version, nbytes, metadata_size, size, shard, nb_shards, nb_items, *checksums = HEADER.unpack(header)
     if version != VERSION:
         raise UserError(f"{path} is an index of version {version}, and this is version {VERSION}: {REBUILD}")
     file_size = os.fstat(file.fileno()).st_size
     metadata = file.read(min(metadata_size, file_size))
     if file.read(CRC.size) != CRC.pack(zlib.crc32(header + metadata)):
         raise UserError(f"{path} is damaged: {REBUILD}")
-    layout = _Layout(size, nbytes)
+    layout = _Layout(size, nbytes, shard, nb_shards, nb_items)
     sections, end = layout.sections(metadata_size)
     if file_size != end:
         raise UserError(f"{path} has {file_size} bytes and should have {end}: {REBUILD}")
