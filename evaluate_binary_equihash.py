@@ -1,6 +1,8 @@
 """Evaluate an encoded and indexed database: a table, results.json and pictures.
 
 python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --nb_lookups 1 64
+python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --shard 3 --nb_shards 4   (for each shard, then)
+python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --nb_shards 4
 """
 
 import argparse
@@ -8,9 +10,15 @@ import argparse
 from equihash import errors
 from equihash.devices import add_device_argument, add_precision_argument, select_device, select_precision
 from equihash.errors import UserError
-from equihash.evaluation.report import report
+from equihash.evaluation.report import count_shard, report
 from equihash.evaluation.tables import results_table
-from equihash.experiment import DatabaseFiles, add_experiment_arguments, experiments_from_arguments
+from equihash.experiment import (
+    DatabaseFiles,
+    add_experiment_arguments,
+    add_shard_arguments,
+    check_shard_arguments,
+    experiments_from_arguments,
+)
 from equihash.fingerprints import build_index, encode_database
 
 
@@ -24,6 +32,7 @@ def parse_arguments():
     parser.add_argument(
         "--nb_lookups", type=int, nargs="+", default=[1], metavar="N", help="lookups a query, by multi-probing"
     )
+    add_shard_arguments(parser)
     return parser.parse_args()
 
 
@@ -31,6 +40,9 @@ def main():
     args = parse_arguments()
     if min(args.nb_lookups) < 1:
         raise UserError("--nb_lookups must be at least 1")
+    check_shard_arguments(args)
+    if args.encode and args.nb_shards > 1:
+        raise UserError("--encode is for an index in one piece: run encode.py and build_index.py first")
     all_results = []
     device = select_device(args.device)
     precision = select_precision(args.precision, device)
@@ -41,8 +53,12 @@ def main():
         if args.encode:
             encode_database(files, device, precision)
             build_index(files)
-        all_results.append(report(files, args.nb_lookups, not args.no_queries))
-    print(results_table(all_results))
+        if args.shard is not None and args.nb_shards > 1:
+            count_shard(files, args.nb_lookups, not args.no_queries, args.shard, args.nb_shards)
+        else:
+            all_results.append(report(files, args.nb_lookups, not args.no_queries, args.nb_shards))
+    if all_results:
+        print(results_table(all_results))
     for experiment in experiments:
         if experiment not in trained:
             print(f"left out, not trained: {experiment.training_command()}")

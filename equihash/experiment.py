@@ -85,21 +85,29 @@ class DatabaseFiles:
         self.labels = labels_path(experiment.task, database)
         self.fingerprints = self.folder / "database_fingerprints.hdf5"
         self.triplets = self.folder / "hinge_triplets_fingerprints.hdf5"
-        self.index = self.folder / "inverted_index.bin"
         self.results = self.folder / "results.json"
 
     def shard(self, job_id, nb_jobs):
         """Fingerprints of one job's share of the database."""
         return self.folder / f"database_fingerprints_{job_id}_{nb_jobs}.hdf5"
 
+    def index(self, shard=0, nb_shards=1):
+        """The inverted index, or one shard of it."""
+        return self.folder / ("inverted_index.bin" if nb_shards == 1 else f"inverted_index_{shard}_{nb_shards}.bin")
+
+    def counts(self, shard, nb_shards):
+        """What was counted in one shard of the index."""
+        return self.folder / f"counts_{shard}_{nb_shards}.hdf5"
+
     def queries(self, sign, content):
         """`sign` "positive" or "negative", `content` "fingerprints" or "logits"."""
         return self.folder / f"{sign}_queries_{content}.hdf5"
 
-    def command(self, script):
-        """The command line that runs `script` on this database, for messages."""
+    def command(self, script, shard=0, nb_shards=1):
+        """The command line that runs `script` on this database, or a shard of its index, for messages."""
         which = "" if self.which == "test" else f" -w {self.which}"
-        return self.experiment.command(script, self.database) + which
+        part = "" if nb_shards == 1 else f" --shard {shard} --nb_shards {nb_shards}"
+        return self.experiment.command(script, self.database) + which + part
 
 
 def labels_path(task, name):
@@ -118,6 +126,19 @@ def add_experiment_arguments(parser, database=True, all_rows=False):
     if database:
         parser.add_argument("-l", "--load_checkpoint", type=int, metavar="STEP", help="use this checkpoint")
         parser.add_argument("-w", "--which", choices=("train", "valid", "test"), default="test", help="split of the bank")
+
+
+def add_shard_arguments(parser):
+    """Add `--shard` and `--nb_shards`, which choose a part of an index, to an argparse parser."""
+    parser.add_argument("--shard", type=int, metavar="N", help="only this shard of the index, from 0")
+    parser.add_argument("--nb_shards", type=int, default=1, metavar="N", help="shards that the index is cut into")
+
+
+def check_shard_arguments(args):
+    if args.nb_shards < 1:
+        raise UserError(f"--nb_shards must be at least 1, not {args.nb_shards}")
+    if not 0 <= (args.shard or 0) < args.nb_shards:
+        raise UserError(f"--shard must be 0 to {args.nb_shards - 1} (--nb_shards {args.nb_shards}), not {args.shard}")
 
 
 def experiments_from_arguments(args):

@@ -340,7 +340,7 @@ def merge_shards(files, nb_jobs, force=False):
     print(f"{nb_items:,} fingerprints of {nb_jobs} shards merged into {files.fingerprints}")
 
 
-def build_index(files, force=False, memory_limit=8 * 2**30):
+def build_index(files, force=False, memory_limit=8 * 2**30, shard=0, nb_shards=1):
     """Build the inverted index of a database's fingerprints, unless there is one of these very fingerprints.
 
     Parameters
@@ -350,28 +350,34 @@ def build_index(files, force=False, memory_limit=8 * 2**30):
         Build in any case.
     memory_limit : int
         Bytes to build in.
+    shard, nb_shards : int
+        Which part of the index.
     """
+    path = files.index(shard, nb_shards)
     fingerprints = Fingerprints(files.fingerprints, files.command("encode.py"), expected_provenance(files))
     metadata = index_metadata(fingerprints)
-    if files.index.is_file() and not force:
+    if path.is_file() and not force:
         try:
-            if InvertedIndex.load(files.index).metadata == metadata:
-                print(f"{files.index} is built already (--force builds again)")
+            if InvertedIndex.load(path).metadata == metadata:
+                print(f"{path} is built already (--force builds again)")
                 return
         except UserError as error:
             print(f"{error}: building anew")
-    InvertedIndex.build_from_file(files.fingerprints, files.index, memory_limit, metadata=metadata)
-    print(f"{len(fingerprints.values):,} fingerprints indexed in {files.index}")
+    InvertedIndex.build_from_file(
+        files.fingerprints, path, memory_limit, metadata=metadata, shard=shard, nb_shards=nb_shards
+    )
+    print(f"{len(InvertedIndex.load(path)):,} fingerprints indexed in {path}")
 
 
-def load_index(files, fingerprints):
-    """Load the index of a database, after checking that it is of these `Fingerprints`."""
-    command = files.command("build_index.py")
-    if not files.index.is_file():
-        raise UserError(f"{files.index} does not exist: run {command}")
-    index = InvertedIndex.load(files.index, mmap=True)
-    if index.metadata != index_metadata(fingerprints):
-        raise UserError(f"{files.index} is of other fingerprints than {files.fingerprints}: run {command}")
+def load_index(files, fingerprints, shard=0, nb_shards=1):
+    """Load the index of a database, or a shard, after checking that it is of these `Fingerprints`."""
+    path = files.index(shard, nb_shards)
+    command = files.command("build_index.py", shard, nb_shards)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run {command}")
+    index = InvertedIndex.load(path, mmap=True)
+    if index.metadata != index_metadata(fingerprints) or (index.shard, index.nb_shards) != (shard, nb_shards):
+        raise UserError(f"{path} is of other fingerprints than {files.fingerprints}: run {command}")
     return index
 
 

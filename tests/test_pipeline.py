@@ -125,6 +125,46 @@ def test_evaluation_prints_a_table_and_writes_results_and_pictures(encoded):
     assert "recall" not in encoded.json(folder / "results.json")
 
 
+def test_an_index_in_shards_gives_the_same_results(encoded):
+    """Build and count each of 4 shards alone; the sum gives the same numbers and the same table."""
+    folder = folder_of(encoded, "DB")
+    build, evaluate = (f"{script} FastMnistMosaic DB HashNet" for script in ("build_index.py", "evaluate_binary_equihash.py"))
+    whole = encoded.check(f"{evaluate} --nb_lookups 1 16")
+    expected = (folder / "results.json").read_text()
+    (folder / "results.json").unlink()
+    index = (folder / "inverted_index.bin").rename(folder / "elsewhere")
+
+    shards = [f"--shard {shard} --nb_shards 4" for shard in range(4)]
+    encoded.refuse(f"{evaluate} {shards[2]}", "inverted_index_2_4.bin", f"{build} --shard 2 --nb_shards 4")
+    sizes = []
+    for shard in shards:
+        output = encoded.check(f"{build} {shard}")
+        sizes.append(int(output.split(" fingerprints indexed")[0].replace(",", "")))
+        assert "already" in encoded.check(f"{build} {shard} --memory_limit 1M")
+        assert "PRR" not in encoded.check(f"{evaluate} {shard} --nb_lookups 16")
+    assert sum(sizes) == 3210 and min(sizes) > 0
+    output = encoded.check(f"{evaluate} --nb_shards 4 --nb_lookups 1 16")
+    assert (folder / "results.json").read_text() == expected
+    assert output.splitlines()[1:] == whole.splitlines()[1:]
+    index.rename(folder / "inverted_index.bin")
+
+    encoded.refuse(f"{evaluate} --nb_shards 3", "counts_0_3.hdf5", f"{evaluate} --shard 0 --nb_shards 3 --nb_lookups 1")
+    encoded.refuse(f"{evaluate} --nb_shards 4 --nb_lookups 8", "no counts of 8 lookups", f"{shards[0]} --nb_lookups 1 8")
+    shard = folder / "counts_2_4.hdf5"
+    encoded.check(f"{evaluate} {shards[2]} --no_queries")
+    encoded.refuse(f"{evaluate} --nb_shards 4", "counts_2_4.hdf5 has no counts", shards[2])
+    with h5py.File(shard, "r+") as file:
+        file.attrs["metadata"] = file.attrs["metadata"].replace('"device": "cpu"', '"device": "cuda"')
+    encoded.refuse(f"{evaluate} --nb_shards 4 --no_queries", "counts_2_4.hdf5 is of other fingerprints", shards[2])
+    with h5py.File(shard, "r+") as file:
+        del file.attrs["metadata"]
+    encoded.refuse(f"{evaluate} --nb_shards 4", "counts_2_4.hdf5 is damaged", shards[2])
+    shard.unlink()
+    encoded.refuse(f"{evaluate} --nb_shards 4", "counts_2_4.hdf5 does not exist", shards[2])
+    shutil.copy(folder / "inverted_index_1_4.bin", folder / "inverted_index_2_4.bin")
+    encoded.refuse(f"{evaluate} {shards[2]}", "inverted_index_2_4.bin", "build_index.py")
+
+
 def test_the_published_numbers(workspace):
     """Fingerprints of the published code give the published results, exactly."""
     folder = folder_of(workspace, "GOLD", "ShannonHamming")
@@ -234,6 +274,11 @@ ENCODE = "encode.py FastMnistMosaic DB HashNet -d cpu"
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet -i all", ["-v/--variant"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet -l 77", ["checkpoint77", "train.py", "-p 77"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --nb_lookups 0", ["--nb_lookups"]),
+        ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --shard 1", ["--shard must be 0 to 0"]),
+        ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --nb_shards 2 -e", ["--encode", "build_index.py"]),
+        ("build_index.py FastMnistMosaic DB HashNet --nb_shards 2", ["--shard 0 to 1"]),
+        ("build_index.py FastMnistMosaic DB HashNet --shard 4 --nb_shards 4", ["--shard must be 0 to 3"]),
+        ("build_index.py FastMnistMosaic DB HashNet --nb_shards 0", ["--nb_shards must be at least 1"]),
         ("generate_labels.py FastMnistMosaic DB -b40 -d9 -p1 -n1 -t1 -m 1 2", ["exists", "--force"]),
         ("generate_labels.py FastMnistMosaic DB3 -b40 -d0 -p1 -n1 -t1 -m 1 2", ["-d"]),
         ("generate_labels.py FastMnistMosaic DB3 -b40 -d9 -p1 -n1 -t1 -m 0 2", ["-m"]),

@@ -262,6 +262,55 @@ def test_wrong_files_are_one_clear_line(tmp_path):
     assert not out.exists() and not list(tmp_path.glob(".*.tmp"))
 
 
+# ---- Shards
+
+@properties
+@given(st.integers(1, 20), st.sampled_from([0, 1, 9, 700]), st.integers(1, 300), st.integers(1, 9), st.integers(0, 2**32))
+def test_shards_add_up_to_the_whole(nbytes, size, nb_codes, nb_shards, seed):
+    codes = random_codes(size, nbytes, nb_codes, seed, heavy=0.1)
+    queries = np.concatenate([codes[:100], random_codes(20, nbytes, 20, seed + 1)])
+    classes = np.random.default_rng(seed).integers(0, 5, size, dtype=np.uint64)
+    whole = InvertedIndex.build(codes)
+    shards = [InvertedIndex.build(codes, shard, nb_shards) for shard in range(nb_shards)]
+    assert sum(map(len, shards)) == size and all(shard.database_size == size for shard in shards)
+    assert np.array_equal(sum(shard.holds(queries).astype(int) for shard in shards), np.ones(len(queries)))
+    assert np.array_equal(sum(shard.count(queries) for shard in shards), whole.count(queries))
+    assert sum(shard.internal_collisions(classes) for shard in shards) == whole.internal_collisions(classes)
+    for shard in shards:
+        held = shard.holds(queries)
+        offsets, ids = shard.lookup(queries)
+        assert not shard.count(queries[~held]).any()
+        for i in np.flatnonzero(held):
+            assert np.array_equal(ids[offsets[i]:offsets[i + 1]], whole[queries[i]])
+            assert np.array_equal(shard[queries[i]], whole[queries[i]])
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("size, nbytes, nb_codes, heavy", [(0, 8, 1, 0), (9, 32, 9, 0), (700, 8, 300, 0.6), (700, 1, 2, 0)])
+def test_shards_of_a_file_are_the_same_at_any_memory_limit(tmp_path, monkeypatch, size, nbytes, nb_codes, heavy, wide):
+    if wide:
+        monkeypatch.setattr(inverted_index, "WIDE_FROM", 0)
+    codes = random_codes(size, nbytes, nb_codes, heavy=heavy)
+    with h5py.File(tmp_path / "codes.hdf5", "w") as file:
+        file["codes"] = codes
+    path = tmp_path / "index"
+    for shard in range(3):
+        expected = saved(InvertedIndex.build(codes, shard, 3), tmp_path / "whole")
+        for memory_limit in (300, 8000, 2**30):
+            InvertedIndex.build_from_file(tmp_path / "codes.hdf5", path, memory_limit, False, shard=shard, nb_shards=3)
+            assert path.read_bytes() == expected
+        index = InvertedIndex.load(path, mmap=False)
+        assert (index.shard, index.nb_shards, index.database_size) == (shard, 3, size)
+        assert saved(index, path) == expected
+
+
+def test_shards_are_even():
+    codes = random_codes(200_000, 8, 200_000)
+    for nb_shards in (4, 10):
+        sizes = [len(InvertedIndex.build(codes, shard, nb_shards)) for shard in range(nb_shards)]
+        assert max(sizes) < 1.05 * len(codes) / nb_shards
+
+
 # ---- Probing
 
 def plain_probes(z, nb_probes):

@@ -80,7 +80,7 @@ def draw_hamming_distances(path, results):
     _save(figure, path)
 
 
-def draw_gallery(path, database, per_kind=3, nb_shown=3, nb_queries=2000):
+def draw_gallery(path, database, index, per_kind=3, nb_shown=3, nb_queries=2000):
     """Draw queries with what one lookup retrieved for each: green relevant, red irrelevant, grey dashed missed.
 
     One row for each kind of answer: perfect, incomplete (relevant items are missing) and unsound (irrelevant
@@ -90,6 +90,7 @@ def draw_gallery(path, database, per_kind=3, nb_shown=3, nb_queries=2000):
     ----------
     path : Path
     database : EncodedDatabase
+    index : InvertedIndex
     per_kind : int
         Queries in a row.
     nb_shown : int
@@ -105,7 +106,7 @@ def draw_gallery(path, database, per_kind=3, nb_shown=3, nb_queries=2000):
         codes = np.ascontiguousarray(database.query_codes(sign)[:nb_queries])
         offsets, ids = database.ground_truth(sign)
         offsets = offsets[: len(codes) + 1]
-        counts = count_retrieved(database.index, database.codes, (offsets, ids), codes, None, 1)
+        counts = count_retrieved(index, database.codes, (offsets, ids), codes, None, 1)
         queries = ProceduralDatabase(getattr(labels, f"{sign}_queries"), loader, ENCODING_SEED)
         for query, (retrieved, relevant, both) in enumerate(zip(*counts)):
             kind = "unsound" if retrieved > both else "incomplete" if relevant > both else "perfect"
@@ -113,7 +114,7 @@ def draw_gallery(path, database, per_kind=3, nb_shown=3, nb_queries=2000):
             coloured = None
             if len(part) < per_kind:
                 truth = ids[offsets[query] : offsets[query + 1]]
-                coloured = _coloured(database.index[codes[query]], truth, nb_shown)
+                coloured = _coloured(index[codes[query]], truth, nb_shown)
             part.append((queries, query, coloured))
     items = ProceduralDatabase(labels.database, loader, ENCODING_SEED)
     kinds = sorted(answers)

@@ -1,18 +1,73 @@
 """Everything that is made of an evaluated database: results.json, pictures, and the table to print."""
 
+from functools import reduce
+from operator import add
+
+from equihash.evaluation.counts import Counts
 from equihash.evaluation.pictures import draw_gallery, draw_hamming_distances
-from equihash.evaluation.retrieval import EncodedDatabase, evaluate_database
+from equihash.evaluation.retrieval import EncodedDatabase, count, evaluate_database
+from equihash.fingerprints import index_metadata, load_index
 
 
-def report(files, nb_lookups=(1,), queries=True):
+def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
     """Evaluate a database, write results.json and the pictures beside it, and return the results.
 
-    See `equihash.evaluation.retrieval.evaluate_database` for the parameters.
+    Parameters
+    ----------
+    files : DatabaseFiles
+    nb_lookups : sequence of int
+        Lookups a query; 1 is always among them.
+    queries : bool
+        False: only the collision rates of the database and the triplets.
+    nb_shards : int
+        More than 1: sum what `count_shard` counted in each shard of the index. Then there is no gallery, which shows
+        single items.
     """
-    database = EncodedDatabase(files)
-    results = evaluate_database(database, nb_lookups, queries)
+    database, numbers = EncodedDatabase(files), numbers_of_lookups(nb_lookups, queries)
+    pictures = "hamming_distances.png"
+    if nb_shards == 1:
+        index = load_index(files, database.fingerprints)
+        counts = count(database, index, numbers)
+    else:
+        counts = sum_of_shards(database, numbers, nb_shards)
+    results = evaluate_database(database, counts)
     draw_hamming_distances(files.folder / "hamming_distances.png", results)
-    if queries:
-        draw_gallery(files.folder / "gallery.png", database)
-    print(f"{files.experiment}: {files.results}, hamming_distances.png{', gallery.png' if queries else ''}")
+    if queries and nb_shards == 1:
+        draw_gallery(files.folder / "gallery.png", database, index)
+        pictures += ", gallery.png"
+    print(f"{files.experiment}: {files.results}, {pictures}")
     return results
+
+
+def count_shard(files, nb_lookups, queries, shard, nb_shards):
+    """Count in one shard of the index, and write the counts for `report`; see there for the parameters."""
+    database = EncodedDatabase(files)
+    index = load_index(files, database.fingerprints, shard, nb_shards)
+    path = files.counts(shard, nb_shards)
+    count(database, index, numbers_of_lookups(nb_lookups, queries)).save(path, _metadata(database))
+    print(f"{files.experiment}: shard {shard} of {nb_shards}, {len(index):,} items: {path}")
+
+
+def sum_of_shards(database, numbers, nb_shards):
+    """Return the `Counts` of all shards together.
+
+    Raises
+    ------
+    UserError
+        The counts of a shard are missing, or of other fingerprints or numbers of lookups.
+    """
+    files, counts = database.files, []
+    options = f" --nb_lookups {' '.join(map(str, numbers))}" if numbers else " --no_queries"
+    for shard in range(nb_shards):
+        command = files.command("evaluate_binary_equihash.py", shard, nb_shards) + options
+        counts.append(Counts.load(files.counts(shard, nb_shards), _metadata(database), numbers, command))
+    return reduce(add, counts)
+
+
+def numbers_of_lookups(nb_lookups, queries):
+    return sorted({1, *nb_lookups}) if queries else []
+
+
+def _metadata(database):
+    """What counts say of the fingerprints and labels that they are of."""
+    return {**index_metadata(database.fingerprints), "labels": database.labels.digest}

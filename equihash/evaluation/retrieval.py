@@ -9,9 +9,10 @@ import numpy as np
 
 import equihash
 from equihash.errors import UserError
+from equihash.evaluation.counts import Counts
 from equihash.evaluation.intervals import clopper_pearson, irrelevant_collision_rate
 from equihash.files import write_json
-from equihash.fingerprints import Fingerprints, expected_provenance, load_index
+from equihash.fingerprints import Fingerprints, expected_provenance
 from equihash.labels import Labels
 from equihash.search import probe_codes
 
@@ -20,7 +21,7 @@ MAXIMUM_DISTANCE = 3
 
 
 class EncodedDatabase:
-    """A database with its fingerprints, index and queries, all open and checked to belong together.
+    """A database with its fingerprints and queries, all open and checked to belong together.
 
     Parameters
     ----------
@@ -39,10 +40,9 @@ class EncodedDatabase:
         self.fingerprints = self._open(files.fingerprints)
         self.codes = self.fingerprints.values  # uint8 (N, nbytes)
         self.triplets = self._open(files.triplets).values  # uint8 (T, 3, nbytes)
-        self.index = load_index(files, self.fingerprints)
-        if len(self.index) != len(self.labels.database):
+        if len(self.codes) != len(self.labels.database):
             raise UserError(
-                f"{files.index} has {len(self.index)} items, {files.labels} has {len(self.labels.database)}: "
+                f"{files.fingerprints} has {len(self.codes)} items, {files.labels} has {len(self.labels.database)}: "
                 f"run {files.command('encode.py')}"
             )
 
@@ -64,24 +64,43 @@ class EncodedDatabase:
         return Fingerprints(path, self.files.command("encode.py"), self.expected, name)
 
 
-def evaluate_database(database, nb_lookups=(1,), queries=True):
-    """Evaluate an encoded and indexed database, and write results.json.
+def count(database, index, nb_lookups):
+    """Count, in an index or in one shard of it, everything that scores are made of.
 
     Parameters
     ----------
     database : EncodedDatabase
+    index : InvertedIndex
     nb_lookups : sequence of int
-        Lookups a query, 1 always among them: 1 for the fingerprint itself, more for multi-probing (Lv et al.,
-        VLDB 2007).
-    queries : bool
-        False: only the collision rates of the database and the triplets.
+        Lookups a query: 1 for the fingerprint itself, more for multi-probing (Lv et al., VLDB 2007).
+
+    Returns
+    -------
+    Counts
+    """
+    lookups = {}
+    for number in nb_lookups:
+        retrieved, _, relevant_retrieved = count_of_queries(database, index, "positive", number)
+        lookups[number] = retrieved, relevant_retrieved, count_of_queries(database, index, "negative", number)[0]
+    collisions = index.internal_collisions(database.labels.class_numbers)
+    return Counts(collisions, largest_bucket(index, database.codes), lookups)
+
+
+def evaluate_database(database, counts):
+    """Turn the counts of a database into scores, and write results.json.
+
+    Parameters
+    ----------
+    database : EncodedDatabase
+    counts : Counts
+        Of the index, or of all its shards together.
 
     Returns
     -------
     dict
         What results.json holds; see the README.
     """
-    files, labels, index = database.files, database.labels, database.index
+    files, labels, size = database.files, database.labels, len(database.codes)
     results = {
         "task": files.experiment.task,
         "model": files.experiment.model,
@@ -90,15 +109,14 @@ def evaluate_database(database, nb_lookups=(1,), queries=True):
         "which": files.which,
         "version": equihash.__version__,
         "provenance": database.fingerprints.provenance,
-        "database_size": len(index),
+        "database_size": size,
         "nb_classes": labels.nb_classes,
         "intervals": {},
     }
-    nb_collisions = index.internal_collisions(labels.class_numbers)
-    icr, interval = irrelevant_collision_rate(nb_collisions, len(index), labels.nb_classes)
-    results |= {"internal_collisions": nb_collisions, "irrelevant_collision_rate": icr}
+    icr, interval = irrelevant_collision_rate(counts.internal_collisions, size, labels.nb_classes)
+    results |= {"internal_collisions": counts.internal_collisions, "irrelevant_collision_rate": icr}
     results["intervals"]["irrelevant_collision_rate"] = interval
-    results["largest_bucket"] = largest_bucket(index, database.codes)
+    results["largest_bucket"] = counts.largest_bucket
 
     distances = triplet_distances(database.triplets)
     for name, histogram in zip(("recall", "fallout"), distances):
@@ -109,11 +127,12 @@ def evaluate_database(database, nb_lookups=(1,), queries=True):
     results["intervals"]["relevant_collision_rate"] = results["intervals"]["recall_at_hamming"][0]
     results["hamming_distances"] = {"positive": distances[0].tolist(), "negative": distances[1].tolist()}
 
-    if queries:
-        results["lookups"] = {}
-        for number in sorted({1, *nb_lookups}):
-            counts = {sign: count_of_queries(database, sign, number) for sign in ("positive", "negative")}
-            results["lookups"][str(number)] = score(*counts["positive"], counts["negative"][0], len(index))
+    if counts.lookups:
+        relevant = np.diff(labels.ground_truth[0])
+        results["lookups"] = {
+            str(number): score(retrieved, relevant, relevant_retrieved, negative_retrieved, size)
+            for number, (retrieved, relevant_retrieved, negative_retrieved) in counts.lookups.items()
+        }
         first = results["lookups"]["1"]
         results["intervals"] |= first["intervals"]
         results |= {key: value for key, value in first.items() if key != "intervals"}
@@ -121,11 +140,11 @@ def evaluate_database(database, nb_lookups=(1,), queries=True):
     return results
 
 
-def count_of_queries(database, sign, nb_lookups):
+def count_of_queries(database, index, sign, nb_lookups):
     """`count_retrieved` for the "positive" or "negative" queries of an `EncodedDatabase`."""
     logits = database.query_logits(sign) if nb_lookups > 1 else None
     truth, codes = database.ground_truth(sign), database.query_codes(sign)
-    return count_retrieved(database.index, database.codes, truth, codes, logits, nb_lookups)
+    return count_retrieved(index, database.codes, truth, codes, logits, nb_lookups)
 
 
 def count_retrieved(index, database_codes, ground_truth, codes, logits, nb_lookups):
@@ -134,6 +153,7 @@ def count_retrieved(index, database_codes, ground_truth, codes, logits, nb_looku
     Parameters
     ----------
     index : InvertedIndex
+        If it is a shard, what is retrieved of it is counted.
     database_codes : uint8 (N, nbytes)
     ground_truth : (offsets int64 (Q+1), ids int64)
         The relevant items of each query.
@@ -162,7 +182,8 @@ def count_retrieved(index, database_codes, ground_truth, codes, logits, nb_looku
         retrieved[first:last] = counts.reshape(-1, nb_lookups).sum(1)
         truth = ids[offsets[first] : offsets[last]]
         owners = np.repeat(np.arange(last - first), np.diff(offsets[first : last + 1]))
-        found = _contained(database_codes[truth], probes, owners)
+        truth_codes = np.ascontiguousarray(database_codes[truth])
+        found = _contained(truth_codes, probes, owners) & index.holds(truth_codes)
         relevant_retrieved[first:last] = np.bincount(owners[found], minlength=last - first)
     return retrieved, np.diff(offsets), relevant_retrieved
 
@@ -230,7 +251,6 @@ def largest_bucket(index, database_codes, sample_size=1000):
 def _contained(codes, probes, owners):
     """Whether codes[e], uint8 (E, nbytes), is among probes[owners[e]], (Q, L, nbytes): bool (E,)."""
     found = np.zeros(len(codes), dtype=bool)
-    codes = np.ascontiguousarray(codes)
     for probe in range(probes.shape[1]):
         found |= (codes == probes[owners, probe]).all(axis=1)
     return found
