@@ -128,7 +128,8 @@ def test_evaluation_prints_a_table_and_writes_results_and_pictures(encoded):
 def test_an_index_in_shards_gives_the_same_results(encoded):
     """Build and count each of 4 shards alone; the sum gives the same numbers and the same table."""
     folder = folder_of(encoded, "DB")
-    build, evaluate = (f"{script} FastMnistMosaic DB HashNet" for script in ("build_index.py", "evaluate_binary_equihash.py"))
+    build = "build_index.py FastMnistMosaic DB HashNet"
+    evaluate = "evaluate_binary_equihash.py FastMnistMosaic DB HashNet"
     whole = encoded.check(f"{evaluate} --nb_lookups 1 16")
     expected = (folder / "results.json").read_text()
     (folder / "results.json").unlink()
@@ -149,7 +150,8 @@ def test_an_index_in_shards_gives_the_same_results(encoded):
     index.rename(folder / "inverted_index.bin")
 
     encoded.refuse(f"{evaluate} --nb_shards 3", "counts_0_3.hdf5", f"{evaluate} --shard 0 --nb_shards 3 --nb_lookups 1")
-    encoded.refuse(f"{evaluate} --nb_shards 4 --nb_lookups 8", "no counts of 8 lookups", f"{shards[0]} --nb_lookups 1 8")
+    words = "no counts of 8 lookups", f"{shards[0]} --nb_lookups 1 8"
+    encoded.refuse(f"{evaluate} --nb_shards 4 --nb_lookups 8", *words)
     shard = folder / "counts_2_4.hdf5"
     encoded.check(f"{evaluate} {shards[2]} --no_queries")
     encoded.refuse(f"{evaluate} --nb_shards 4", "counts_2_4.hdf5 has no counts", shards[2])

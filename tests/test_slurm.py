@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -42,7 +42,10 @@ class Cluster:
             while request := self.request.read_text():
                 folder, command = request.split(maxsplit=1)
                 assert folder == str(self.workspace.folder)
-                code, output = self.workspace.run(command)
+                try:
+                    code, output = self.workspace.run(command)
+                except Exception:  # or the shell would wait for an answer
+                    code, output = 1, traceback.format_exc()
                 self.answer.write_text(f"{code}\n{output}")
             assert shell.result().returncode == 0
         return "".join(path.read_text() for path in sorted(self.spool.glob("*/*.out")))

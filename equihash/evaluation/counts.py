@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 
 import h5py
-import numpy as np
 
 from equihash.errors import UserError
 from equihash.files import atomic, open_hdf5
@@ -42,7 +41,8 @@ class Counts:
         """Write an HDF5 file, atomically, with a dict that says what was counted."""
         with atomic(path) as temporary, h5py.File(temporary, "w") as file:
             file.attrs["metadata"] = json.dumps(metadata)
-            file.attrs["internal_collisions"], file.attrs["largest_bucket"] = self.internal_collisions, self.largest_bucket
+            file.attrs["internal_collisions"] = self.internal_collisions
+            file.attrs["largest_bucket"] = self.largest_bucket
             for number, arrays in self.lookups.items():
                 for name, array in zip(ARRAYS, arrays):
                     file.create_dataset(f"{number}/{name}", data=array, compression="gzip", compression_opts=1)
@@ -72,10 +72,7 @@ class Counts:
                 for number in nb_lookups:
                     if str(number) not in file:
                         raise UserError(f"{path} has no counts of {number} lookups: run {command}")
-                return cls(
-                    int(file.attrs["internal_collisions"]),
-                    int(file.attrs["largest_bucket"]),
-                    {number: [file[f"{number}/{name}"][:].astype(np.int64) for name in ARRAYS] for number in nb_lookups},
-                )
+                lookups = {number: [file[f"{number}/{name}"][:] for name in ARRAYS] for number in nb_lookups}
+                return cls(int(file.attrs["internal_collisions"]), int(file.attrs["largest_bucket"]), lookups)
             except (OSError, KeyError, ValueError, TypeError):
                 raise UserError(f"{path} is damaged: run {command}") from None

@@ -76,8 +76,8 @@ class InvertedIndex(_index.Reader):
                         nb_shards=1):
         """Build the index, or one shard of it, of the codes of an HDF5 file, and write it to `out_path`.
 
-        The file is the one that `build(codes, ...).save(out_path, metadata)` writes, whatever the memory limit: the less
-        memory, the more often `source` is read.
+        The file is the one that `build` and `save` write, whatever the memory limit: the less memory, the more often
+        `source` is read.
 
         Parameters
         ----------
