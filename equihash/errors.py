@@ -17,16 +17,34 @@ def nearest(name, names):
     return f" (there is: {', '.join(names)})" if names else ""
 
 
-def run(main):
-    """Run a script's `main`; a `UserError` becomes one line on stderr and exit code 2."""
+def run(main, memory=""):
+    """Run a script's `main`; what the user can mend becomes one line on stderr and exit code 2.
+
+    Parameters
+    ----------
+    main : callable
+    memory : str
+        What makes it need less memory, for the message where there is too little.
+    """
     try:
         main()
     except UserError as error:
         sys.exit(_report(str(error), 2))
+    except OSError as error:  # the disk is full, the folder read-only, ...
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(_report(f"{where}{error.strerror or error}; the files written before are as they were", 2))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        sys.exit(_report(f"out of memory{memory and ': to need less, '}{memory}", 2))
     except KeyboardInterrupt:
         sys.exit(_report("interrupted", 130))
 
 
+# of PyTorch, on a GPU and on a CPU
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
 def _report(message, code):
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -1,9 +1,12 @@
 """Files are written whole or not at all, and opened with errors that say what to do."""
 
+import fcntl
 import hashlib
 import json
 import math
 import os
+import socket
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,25 +17,79 @@ import psutil
 from equihash.errors import UserError
 
 
+HOST = socket.gethostname()
+# the file format of HDF5 1.10: the first whose metadata has checksums
+LIBVER = ("v110", "v110")
+DEFLATE = 1100  # at most so many bytes are made of one that is compressed
+
+
 @contextmanager
 def atomic(path):
     """Yield a temporary path in the folder of `path`, and rename it to `path` on success.
 
-    The file is fsynced before the rename, so that a crash leaves the old file or the new one.
+    The file is fsynced before the rename and the folder after it, so that a crash leaves the old file or the new one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed
-        if not psutil.pid_exists(int(left.name.split(".")[-2])):
+    # A process that was killed left its file; one of another machine may be alive, on a folder that is shared.
+    for left in path.parent.glob(f".{path.name}.{HOST}-*.tmp"):
+        if not psutil.pid_exists(int(left.name.split("-")[-1].split(".")[0])):
             left.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.tmp")
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        _fsync(temporary)
         os.replace(temporary, path)
+        _fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _fsync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path):
+    """Be the only process that writes `path`, or a folder.
+
+    The lock is a file beside it. The system frees the lock of a process that has ended, however it ended.
+
+    Raises
+    ------
+    UserError
+        Another process has the lock.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        file = open(lock, "a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(f"{path} is being written by {file.read()}: wait until it has ended, or stop it") from None
+        except OSError:
+            pass  # a file system without locks
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                break
+        except FileNotFoundError:
+            pass
+        file.close()  # the process that had the lock has just deleted it
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} of {HOST}")
+        file.flush()
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
 
 
 def write_json(path, content):
@@ -61,7 +118,9 @@ def read_json(path, hint=""):
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist{hint}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
 
 
@@ -76,9 +135,32 @@ def open_hdf5(path, hint="", mode="r"):
     if mode == "r" and not Path(path).is_file():
         raise UserError(f"{path} does not exist{hint}")
     try:
-        return h5py.File(path, mode)
-    except OSError as error:
-        raise UserError(f"{path} cannot be opened as HDF5: {error}") from None
+        return h5py.File(path, mode, libver=LIBVER if mode == "w" else None)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be opened as HDF5: {_first_line(error)}{hint}") from None
+
+
+@contextmanager
+def read_hdf5(path, hint=""):
+    """`open_hdf5` for reading as a context in which damage to the file is a `UserError`, too."""
+    try:
+        with open_hdf5(path, hint) as file:
+            yield file
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({_first_line(error)}){hint}") from None
+
+
+def _first_line(error):
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def check_size(dataset):
+    """Raise a `ValueError` where an HDF5 dataset says that it is larger than its file can hold."""
+    claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
+    held = os.path.getsize(dataset.file.filename)
+    offset = dataset.id.get_offset()
+    if claimed > (held * DEFLATE if offset is None else held - offset):
+        raise ValueError(f"{dataset.name} should have {claimed} bytes, the file has {held}")
 
 
 def map_dataset(dataset):
@@ -86,10 +168,11 @@ def map_dataset(dataset):
 
     Far quicker than h5py where rows are taken one by one, and its pages are shared and can be dropped.
     """
+    dataset.file.flush()
+    check_size(dataset)
     offset = dataset.id.get_offset()
     if offset is None or not dataset.size:
         return dataset[...]
-    dataset.file.flush()
     return np.memmap(dataset.file.filename, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
 
 
@@ -103,6 +186,21 @@ def create_dataset(file, name, shape, dtype):
     space = h5py.h5s.create_simple(tuple(shape))
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, properties)
     return file[name]
+
+
+def checksums(array, nb_rows):
+    """CRC-32 of each run of `nb_rows` rows of an array: uint32 (number of runs,)."""
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    step = nb_rows * (array.nbytes // max(len(array), 1))
+    return np.array([zlib.crc32(content[i : i + step]) for i in range(0, len(content), max(step, 1))], np.uint32)
+
+
+def digest_of(*contents):
+    """SHA-256 (first 16 hex digits) of bytes and of what `str` makes of anything else."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content if isinstance(content, bytes) else str(content).encode())
+    return digest.hexdigest()[:16]
 
 
 def sample_digest(*arrays, nb_blocks=64, block_size=1024):
