@@ -36,7 +36,7 @@ def run(main, memory=""):
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        sys.exit(_report(f"out of memory{memory and ': to need less, '}{memory}", 2))
+        sys.exit(_report(f"out of memory{memory and '; less is needed with '}{memory}", 2))
     except KeyboardInterrupt:
         sys.exit(_report("interrupted", 130))
 

@@ -16,7 +16,7 @@ NB_SAMPLES = 256  # images of a bank that are looked at
 
 def provenance(**work):
     """Return `work` with the versions of this product and of the libraries that decide about results."""
-    libraries = {module.__name__: module.__version__ for module in (torch, np, h5py)}
+    libraries = {module.__name__: str(module.__version__) for module in (torch, np, h5py)}
     return {"version": equihash.__version__, "libraries": libraries, **work}
 
 
