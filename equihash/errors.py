@@ -1,6 +1,7 @@
 """A user's mistake is one clear line and exit code 2, never a traceback."""
 
 import difflib
+import os
 import sys
 
 
@@ -32,7 +33,8 @@ def run(main, memory=""):
         sys.exit(_report(str(error), 2))
     except OSError as error:  # the disk is full, the folder read-only, ...
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(_report(f"{where}{error.strerror or error}; the files written before are as they were", 2))
+        reason = os.strerror(error.errno) if error.errno else error
+        sys.exit(_report(f"{where}{reason}; what was there before is undamaged", 2))
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise

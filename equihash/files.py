@@ -41,6 +41,9 @@ def atomic(path):
         _fsync(temporary)
         os.replace(temporary, path)
         _fsync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -124,18 +127,18 @@ def read_json(path, hint=""):
         raise UserError(f"{path} is not valid JSON: {error}") from None
 
 
-def open_hdf5(path, hint="", mode="r"):
-    """Open the HDF5 file `path`.
+def open_hdf5(path, hint=""):
+    """Open the HDF5 file `path` for reading.
 
     Raises
     ------
     UserError
         The file is missing (the message ends with `hint`) or is not HDF5.
     """
-    if mode == "r" and not Path(path).is_file():
+    if not Path(path).is_file():
         raise UserError(f"{path} does not exist{hint}")
     try:
-        return h5py.File(path, mode, libver=LIBVER if mode == "w" else None)
+        return h5py.File(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be opened as HDF5: {_first_line(error)}{hint}") from None
 
@@ -148,6 +151,52 @@ def read_hdf5(path, hint=""):
             yield file
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({_first_line(error)}){hint}") from None
+
+
+@contextmanager
+def create_hdf5(path):
+    """Create the HDF5 file `path` as a context; a full disk is an `OSError` at its end."""
+    with open(path, "w+b", buffering=0) as raw:
+        output = _Output(raw)
+        try:
+            with h5py.File(output, "w", libver=LIBVER) as file:
+                yield file
+        except Exception:
+            if output.error is None:
+                raise
+        if output.error is not None:
+            raise output.error
+
+
+class _Output:
+    """A file that HDF5 writes. Where it cannot be written HDF5 could not close it, and would crash the process in the
+    end: so the error is kept, and what follows is not written."""
+
+    def __init__(self, raw):
+        self.raw, self.error = raw, None
+        self.seek, self.tell, self.read, self.readinto = raw.seek, raw.tell, raw.read, raw.readinto
+        self.flush = raw.flush
+
+    def write(self, content):
+        self._try(write_all, self.raw, content)
+        return len(content)
+
+    def truncate(self, size):
+        self._try(self.raw.truncate, size)
+
+    def _try(self, function, *arguments):
+        try:
+            if self.error is None:
+                function(*arguments)
+        except OSError as error:
+            self.error = error
+
+
+def write_all(raw, content):
+    """Write all of `content` to an unbuffered file."""
+    left = memoryview(content)
+    while left:
+        left = left[raw.write(left) :]
 
 
 def _first_line(error):
@@ -163,17 +212,19 @@ def check_size(dataset):
         raise ValueError(f"{dataset.name} should have {claimed} bytes, the file has {held}")
 
 
-def map_dataset(dataset):
+def map_dataset(dataset, path=None):
     """Return an HDF5 dataset as a read-only array that stays in the file (read whole only if it is chunked).
 
-    Far quicker than h5py where rows are taken one by one, and its pages are shared and can be dropped.
+    Far quicker than h5py where rows are taken one by one, and its pages are shared and can be dropped. A file that is
+    being created must say its `path`.
     """
-    dataset.file.flush()
-    check_size(dataset)
+    if path is None:
+        check_size(dataset)
     offset = dataset.id.get_offset()
     if offset is None or not dataset.size:
         return dataset[...]
-    return np.memmap(dataset.file.filename, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+    path = path or dataset.file.filename
+    return np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
 
 
 def create_dataset(file, name, shape, dtype):

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.errors import UserError
-from equihash.files import atomic, checksums, create_dataset, digest_of, locked, map_dataset
-from equihash.files import open_hdf5, read_hdf5
+from equihash.files import atomic, checksums, create_dataset, create_hdf5, digest_of, locked
+from equihash.files import map_dataset, read_hdf5, write_all
 from equihash.inference import compute_logits
 from equihash.labels import Labels
 from equihash.provenance import bank_digest, check_provenance, provenance, work_of
@@ -195,7 +195,7 @@ class RowFile:
         self.items_per_row = math.prod(shape[1:-1])
         if not self._reopen(name, provenance):
             nb_chunks = math.ceil(math.prod(shape[:-1]) / CHUNK_SIZE)
-            with atomic(path) as temporary, open_hdf5(temporary, mode="w") as file:
+            with atomic(path) as temporary, create_hdf5(temporary) as file:
                 create_dataset(file, name, shape, dtype)
                 create_dataset(file, "size", (1,), np.uint64)[0] = 0
                 create_dataset(file, "checksums", (nb_chunks,), np.uint32)
@@ -216,10 +216,10 @@ class RowFile:
                 (self.checksums_offset + first // CHUNK_SIZE * 4, checksums(values, CHUNK_SIZE)),
             ):
                 file.seek(offset)
-                _write(file, part)
+                write_all(file, part.tobytes())
             os.fsync(file.fileno())
             file.seek(self.size_offset)
-            _write(file, size)
+            write_all(file, size.tobytes())
             os.fsync(file.fileno())
 
     def _reopen(self, name, provenance):
@@ -264,13 +264,6 @@ class RowFile:
         if len(damaged):
             self.nb_rows_written = int(damaged[0]) * CHUNK_SIZE // self.items_per_row
             print(f"{self.path} is damaged from row {self.nb_rows_written} on: encoding again from there")
-
-
-def _write(file, array):
-    """Write all bytes of an array, unbuffered: a full disk is an error here and not when the file is closed."""
-    content = memoryview(array.tobytes())
-    while content:
-        content = content[file.write(content) :]
 
 
 class Fingerprints:
@@ -365,7 +358,7 @@ def merge_shards(files, nb_jobs, force=False):
                 return
         except UserError:
             pass  # merged anew
-    with atomic(files.fingerprints) as temporary, open_hdf5(temporary, mode="w") as file:
+    with atomic(files.fingerprints) as temporary, create_hdf5(temporary) as file:
         codes = create_dataset(file, "codes", (nb_items, shards[0].values.shape[1]), np.uint8)
         size = create_dataset(file, "size", (1,), np.uint64)
         create_dataset(file, "checksums", all_checksums.shape, np.uint32)[...] = all_checksums

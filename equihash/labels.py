@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from equihash.datasets.mosaic import class_numbers_to_labels, labels_to_class_numbers
 from equihash.errors import UserError
-from equihash.files import atomic, create_dataset, digest_of, map_dataset, open_hdf5, read_hdf5, sample_digest
+from equihash.files import atomic, create_dataset, create_hdf5, digest_of, map_dataset, read_hdf5, sample_digest
 from equihash.provenance import provenance
 from equihash.search import InvertedIndex
 
@@ -60,13 +60,13 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
     def labels_of(numbers):
         return class_numbers_to_labels(numbers, bank_size, mosaic_shape).astype(dtype)
 
-    with atomic(path) as temporary, open_hdf5(temporary, mode="w") as file:
+    with atomic(path) as temporary, create_hdf5(temporary) as file:
         database = create_dataset(file, "database", (database_size, *mosaic_shape), dtype)
         for first in tqdm(range(0, database_size, BLOCK_SIZE), desc="database", unit="M", leave=False):
             count = min(BLOCK_SIZE, database_size - first)
             numbers = stream.randint(0, nb_classes, count, dtype=np.uint64)
             database[first : first + count] = labels_of(numbers)
-        mapped = map_dataset(database)
+        mapped = map_dataset(database, temporary)
 
         numbers, offsets, ids = _positive_queries(stream, mapped, bank_size, nb_classes, nb_positive)
         _write(file, "positive_queries", labels_of(numbers))
@@ -76,7 +76,7 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
         _write(file, "negative_queries", labels_of(numbers))
         _write(file, "negative_pairs", labels_of(_negative_pairs(stream, nb_classes, nb_pairs)))
         for dataset in file.values():
-            dataset.attrs["checksum"] = np.uint32(_checksum(map_dataset(dataset)))
+            dataset.attrs["checksum"] = np.uint32(_checksum(map_dataset(dataset, temporary)))
         file.attrs["bank_size"] = bank_size
         sizes = {"database": database_size, "positive_queries": nb_positive, "negative_queries": nb_negative}
         sizes["negative_pairs"] = nb_pairs

@@ -5,11 +5,10 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from equihash.errors import UserError
-from equihash.files import atomic
+from equihash.files import atomic, create_hdf5
 
 PATH = "data/datasets/Mnist/mnist.hdf5"
 # name, shape, MD5 of the uncompressed content
@@ -44,7 +43,7 @@ def prepare_mnist(source=None, output=PATH):
             images, labels = _read_all(_download(folder))
     else:
         images, labels = _read_all(Path(source))
-    with atomic(output) as temporary, h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
+    with atomic(output) as temporary, create_hdf5(temporary) as file:
         options = {"compression": "gzip", "compression_opts": 7, "track_times": False}
         file.create_dataset("x", data=images, chunks=(1000, 28, 28), **options)
         file.create_dataset("y", data=labels, chunks=(10_000,), **options)

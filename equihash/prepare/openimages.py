@@ -10,14 +10,13 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import h5py
 import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from equihash.datasets.noisy_open_images_mosaic import SIDE
 from equihash.errors import UserError
-from equihash.files import atomic
+from equihash.files import atomic, create_hdf5
 from equihash.prepare.download import download_hdf5
 
 FOLDER = "data/datasets/OpenImages/hdf5"
@@ -77,7 +76,7 @@ def prepare_open_images(source, output):
         journal.delete()
         raise UserError(f"{source} holds no readable picture")
     rows = np.memmap(journal.rows_path, np.uint8, "r", shape=(counts["kept"], SIDE, SIDE, 3))
-    with atomic(output) as temporary, h5py.File(temporary, "w") as file:
+    with atomic(output) as temporary, create_hdf5(temporary) as file:
         images = file.create_dataset("images", rows.shape, np.uint8)
         for first in range(0, len(rows), COPY_BLOCK):
             images[first : first + COPY_BLOCK] = rows[first : first + COPY_BLOCK]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, RESOLUTIONS, WIDTH
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import UserError
-from equihash.files import atomic
+from equihash.files import atomic, create_hdf5
 from equihash.prepare.download import download_hdf5
 
 matplotlib.use("Agg")
@@ -60,7 +60,7 @@ def prepare_perlin(nb_maps=NB_MAPS, output=PATH):
         file.flush()
         os.fsync(file.fileno())
     batches = np.memmap(partial, np.int8, "r", shape=(nb_batches, len(RESOLUTIONS), BATCH, HEIGHT, WIDTH))
-    with atomic(output) as temporary, h5py.File(temporary, "w") as file:
+    with atomic(output) as temporary, create_hdf5(temporary) as file:
         for number, name in enumerate(RESOLUTIONS):
             maps = file.create_dataset(name, (nb_maps, HEIGHT, WIDTH), np.int8)
             for first in range(0, nb_maps, BATCH):
