@@ -37,15 +37,23 @@ def atomic(path):
             left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.tmp")
     try:
-        yield temporary
-        _fsync(temporary)
-        os.replace(temporary, path)
-        _fsync(path.parent)
+        with naming(path):
+            yield temporary
+            _fsync(temporary)
+            os.replace(temporary, path)
+            _fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path):
+    """Within it an `OSError` that names no file is about `path`."""
+    try:
+        yield
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _fsync(path):
@@ -86,9 +94,10 @@ def locked(path):
             pass
         file.close()  # the process that had the lock has just deleted it
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} of {HOST}")
-        file.flush()
+        with naming(lock):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} of {HOST}")
+            file.flush()
         yield
     finally:
         lock.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.errors import UserError
 from equihash.files import atomic, checksums, create_dataset, create_hdf5, digest_of, locked
-from equihash.files import map_dataset, read_hdf5, write_all
+from equihash.files import map_dataset, naming, read_hdf5, write_all
 from equihash.inference import compute_logits
 from equihash.labels import Labels
 from equihash.provenance import bank_digest, check_provenance, provenance, work_of
@@ -210,7 +210,7 @@ class RowFile:
         assert values.shape[1] == self.shape[-1] and first + len(values) <= math.prod(self.shape[:-1])
         values = np.ascontiguousarray(values, self.dtype)
         size = np.uint64((first + len(values)) // self.items_per_row)
-        with open(self.path, "r+b", buffering=0) as file:
+        with naming(self.path), open(self.path, "r+b", buffering=0) as file:
             for offset, part in (
                 (self.offset + first * self.shape[-1] * self.dtype.itemsize, values),
                 (self.checksums_offset + first // CHUNK_SIZE * 4, checksums(values, CHUNK_SIZE)),
@@ -260,7 +260,7 @@ class RowFile:
         items = map_dataset(dataset).reshape(-1, self.shape[-1])[: self.nb_items_written()]
         nb_chunks = math.ceil(len(items) / CHUNK_SIZE) if self.nb_rows_written == len(dataset) else len(items) // CHUNK_SIZE
         items = items[: nb_chunks * CHUNK_SIZE]
-        damaged = np.flatnonzero(checksums(items, CHUNK_SIZE) != file["checksums"][:nb_chunks])
+        damaged = np.flatnonzero(checksums(items, CHUNK_SIZE) != map_dataset(file["checksums"])[:nb_chunks])
         if len(damaged):
             self.nb_rows_written = int(damaged[0]) * CHUNK_SIZE // self.items_per_row
             print(f"{self.path} is damaged from row {self.nb_rows_written} on: encoding again from there")
@@ -309,7 +309,7 @@ class Fingerprints:
                 raise UserError(f"{path} is unfinished ({file['size'][0]} of {len(dataset)} rows): run {command}")
             self.values = map_dataset(dataset)
             self.checksums = checksums(self.values.reshape(-1, dataset.shape[-1]), CHUNK_SIZE)
-            if "checksums" in file and not np.array_equal(self.checksums, file["checksums"][:]):
+            if "checksums" in file and not np.array_equal(self.checksums, map_dataset(file["checksums"])):
                 raise UserError(f"{path} is damaged: run {command}")
 
 

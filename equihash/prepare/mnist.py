@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from equihash.errors import UserError
 from equihash.files import atomic, create_hdf5
+from equihash.provenance import provenance
 
 PATH = "data/datasets/Mnist/mnist.hdf5"
 # name, shape, MD5 of the uncompressed content
@@ -25,7 +27,7 @@ LABELS = (
 def prepare_mnist(source=None, output=PATH):
     """Write `x` uint8 (70000, 28, 28), the training digits then the test digits, and `y` uint8 (70000,).
 
-    The same digits give the same file, byte for byte, with the same version of h5py.
+    The same digits give the same file, byte for byte, with the same versions of the libraries.
 
     Parameters
     ----------
@@ -47,6 +49,8 @@ def prepare_mnist(source=None, output=PATH):
         options = {"compression": "gzip", "compression_opts": 7, "track_times": False}
         file.create_dataset("x", data=images, chunks=(1000, 28, 28), **options)
         file.create_dataset("y", data=labels, chunks=(10_000,), **options)
+        md5s = {name: md5 for name, _, md5 in (*IMAGES, *LABELS)}
+        file.attrs["provenance"] = json.dumps(provenance(md5=md5s), sort_keys=True)
 
 
 def _download(folder):
