@@ -207,7 +207,7 @@ def _checked(path, value, default):
     kind = type(default) if default is not None else int if key in LEAST else str
     if type(value) is not kind and (value is not None or default is not None):
         raise UserError(f"configuration key {path!r} must be {kind.__name__}, not {json.dumps(value)}")
-    if value is not None and (value < LEAST.get(key, value) or value > MOST.get(key, value)):
+    if value is not None and (key in LEAST and not value >= LEAST[key] or key in MOST and not value <= MOST[key]):
         raise UserError(f"configuration key {path!r} must not be {value}")
     return value
 

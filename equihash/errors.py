@@ -12,9 +12,10 @@ class UserError(Exception):
 def nearest(name, names):
     """Return `" (did you mean 'x'?)"` for the closest of `names`, or the list of all of them."""
     names = sorted(map(str, names))
-    close = difflib.get_close_matches(str(name), names, n=1)
+    lower = {each.lower(): each for each in names}
+    close = difflib.get_close_matches(str(name).lower(), lower, n=1)
     if close:
-        return f" (did you mean {close[0]!r}?)"
+        return f" (did you mean {lower[close[0]]!r}?)"
     return f" (there is: {', '.join(names)})" if names else ""
 
 

@@ -79,12 +79,13 @@ def locked(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     while True:
-        file = open(lock, "a+")
+        file = open(lock, "a+b", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise UserError(f"{path} is being written by {file.read()}: wait until it has ended, or stop it") from None
+            holder = file.read().decode(errors="replace") or "another process"
+            raise UserError(f"{path} is being written by {holder}: wait until it has ended, or stop it") from None
         except OSError:
             pass  # a file system without locks
         try:
@@ -96,8 +97,7 @@ def locked(path):
     try:
         with naming(lock):
             file.truncate(0)
-            file.write(f"process {os.getpid()} of {HOST}")
-            file.flush()
+            file.write(f"process {os.getpid()} of {HOST}".encode())
         yield
     finally:
         lock.unlink(missing_ok=True)
