@@ -213,12 +213,39 @@ def _first_line(error):
 
 
 def check_size(dataset):
-    """Raise a `ValueError` where an HDF5 dataset says that it is larger than its file can hold."""
+    """Raise a `ValueError` where an HDF5 dataset is not of numbers, or says that it is larger than its file can hold."""
+    if dataset.dtype.kind not in "uif":
+        raise ValueError(f"{dataset.name} is {dataset.dtype}")
     claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
     held = os.path.getsize(dataset.file.filename)
     offset = dataset.id.get_offset()
     if claimed > (held * DEFLATE if offset is None else held - offset):
         raise ValueError(f"{dataset.name} should have {claimed} bytes, the file has {held}")
+
+
+def set_provenance(file, work):
+    """Write an attribute `provenance`, JSON, to an HDF5 file."""
+    # Of a fixed length: text of variable length lies in a heap that has no checksum, and HDF5 hangs where it is damaged.
+    file.attrs["provenance"] = np.bytes_(json.dumps(work, sort_keys=True, default=int))
+
+
+def get_provenance(file):
+    """Return the provenance of an HDF5 file as a dict, empty where it has none."""
+    found = json.loads(get_attribute(file, "provenance", "{}"))
+    if not isinstance(found, dict):
+        raise ValueError("provenance is not a dict")
+    return found
+
+
+def get_attribute(item, name, default=None):
+    """Return an attribute of an HDF5 file or dataset: an int or a str, of a fixed length."""
+    if name not in item.attrs:
+        return default
+    found = item.attrs.get_id(name)
+    if found.shape != () or found.dtype.kind not in "iuS":
+        raise ValueError(f"attribute {name} is {found.dtype} {found.shape}")
+    value = item.attrs[name]
+    return value.decode() if isinstance(value, bytes) else int(value)
 
 
 def map_dataset(dataset, path=None):

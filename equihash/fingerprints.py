@@ -6,7 +6,6 @@ every stage checks that what it reads was made by the same weights and labels. F
 neither and are not checked.
 """
 
-import json
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.errors import UserError
 from equihash.files import atomic, checksums, create_dataset, create_hdf5, digest_of, locked
-from equihash.files import map_dataset, naming, read_hdf5, write_all
+from equihash.files import get_provenance, map_dataset, naming, read_hdf5, set_provenance, write_all
 from equihash.inference import compute_logits
 from equihash.labels import Labels
 from equihash.provenance import bank_digest, check_provenance, provenance, work_of
@@ -199,7 +198,7 @@ class RowFile:
                 create_dataset(file, name, shape, dtype)
                 create_dataset(file, "size", (1,), np.uint64)[0] = 0
                 create_dataset(file, "checksums", (nb_chunks,), np.uint32)
-                file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
+                set_provenance(file, provenance)
             self._reopen(name, provenance)
 
     def nb_items_written(self):
@@ -232,7 +231,7 @@ class RowFile:
             return False
         try:
             with read_hdf5(self.path) as file:
-                found = json.loads(file.attrs.get("provenance", "{}"))
+                found = get_provenance(file)
                 other = [key for key in IDENTITY if found.get(key) != provenance[key]]
                 fits = file[name].shape == self.shape and file[name].dtype == self.dtype
                 if fits and not other:
@@ -256,7 +255,7 @@ class RowFile:
         self.offset, self.size_offset, self.checksums_offset = (
             part.id.get_offset() or 0 for part in (dataset, file["size"], file["checksums"])
         )
-        self.nb_rows_written = int(file["size"][0])
+        self.nb_rows_written = min(int(map_dataset(file["size"])[0]), len(dataset))
         items = map_dataset(dataset).reshape(-1, self.shape[-1])[: self.nb_items_written()]
         nb_chunks = math.ceil(len(items) / CHUNK_SIZE) if self.nb_rows_written == len(dataset) else len(items) // CHUNK_SIZE
         items = items[: nb_chunks * CHUNK_SIZE]
@@ -299,14 +298,15 @@ class Fingerprints:
         with read_hdf5(path, f": run {command}") as file:
             if name not in file or "size" not in file or file["size"].shape != (1,):
                 raise UserError(f"{path} is not a fingerprint file (no {name} or size): run {command}")
-            self.provenance = json.loads(file.attrs.get("provenance", "{}"))
+            self.provenance = get_provenance(file)
             check_provenance(path, self.provenance, expected, command)
             dataset = file[name]
             fits = len(dataset.shape) == len(shape) and all(b in (a, None) for a, b in zip(dataset.shape, shape))
             if not fits or dataset.dtype != (np.uint8 if name == "codes" else np.float32) or not dataset.shape[-1]:
                 raise UserError(f"{path} has {name} {dataset.dtype} {dataset.shape}, not {shape}: run {command}")
-            if int(file["size"][0]) != len(dataset):
-                raise UserError(f"{path} is unfinished ({file['size'][0]} of {len(dataset)} rows): run {command}")
+            size = int(map_dataset(file["size"])[0])
+            if size != len(dataset):
+                raise UserError(f"{path} is unfinished ({size} of {len(dataset)} rows): run {command}")
             self.values = map_dataset(dataset)
             self.checksums = checksums(self.values.reshape(-1, dataset.shape[-1]), CHUNK_SIZE)
             if "checksums" in file and not np.array_equal(self.checksums, map_dataset(file["checksums"])):
@@ -362,7 +362,7 @@ def merge_shards(files, nb_jobs, force=False):
         codes = create_dataset(file, "codes", (nb_items, shards[0].values.shape[1]), np.uint8)
         size = create_dataset(file, "size", (1,), np.uint64)
         create_dataset(file, "checksums", all_checksums.shape, np.uint32)[...] = all_checksums
-        file.attrs["provenance"] = json.dumps(made_by, sort_keys=True)
+        set_provenance(file, made_by)
         first = 0
         for shard in tqdm(shards, desc="merging", unit="shard", leave=False):
             for start in range(0, len(shard.values), MERGE_BLOCK):

@@ -12,7 +12,6 @@ Each has the attribute `checksum`, the CRC-32 of its bytes; the attribute `prove
 """
 
 import functools
-import json
 import zlib
 from pathlib import Path
 
@@ -21,7 +20,8 @@ from tqdm import tqdm
 
 from equihash.datasets.mosaic import class_numbers_to_labels, labels_to_class_numbers
 from equihash.errors import UserError
-from equihash.files import atomic, create_dataset, create_hdf5, digest_of, map_dataset, read_hdf5, sample_digest
+from equihash.files import atomic, create_dataset, create_hdf5, digest_of, get_attribute, map_dataset, read_hdf5
+from equihash.files import sample_digest, set_provenance
 from equihash.provenance import provenance
 from equihash.search import InvertedIndex
 
@@ -81,7 +81,7 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
         sizes = {"database": database_size, "positive_queries": nb_positive, "negative_queries": nb_negative}
         sizes["negative_pairs"] = nb_pairs
         made_by = provenance(task=path.parent.name, bank_size=bank_size, mosaic_shape=mosaic_shape, seed=seed, **sizes)
-        file.attrs["provenance"] = json.dumps(made_by, sort_keys=True, default=int)
+        set_provenance(file, made_by)
 
 
 class Labels:
@@ -117,15 +117,15 @@ class Labels:
             self.mosaic_shape = self.database.shape[1:]
             if not self.database.size or self.negative_pairs.shape[1] != 2 or np.prod(self.mosaic_shape) > 64:
                 raise UserError(f"{path} is not a label file: its shapes are not those of a database and of pairs")
-            self.bank_size = int(file.attrs["bank_size"]) if "bank_size" in file.attrs else int(self.database.max()) + 1
+            self.bank_size = get_attribute(file, "bank_size") or int(self.database.max()) + 1
             if not 0 < self.nb_classes <= 2**63:
                 raise UserError(f"{path} is not a label file: {self.nb_classes} classes")
             self._truth = None
             if "ground_truth_offsets" in file:
                 self._truth = tuple(map_dataset(file[f"ground_truth_{name}"]) for name in ("offsets", "ids"))
-            self._checksums = {name: int(file[name].attrs["checksum"]) for name in file if "checksum" in file[name].attrs}
+            self._checksums = {name: get_attribute(file[name], "checksum") for name in file}
             arrays = [getattr(self, name) for name in NAMES]
-            if set(NAMES) <= set(self._checksums):
+            if None not in [self._checksums[name] for name in NAMES]:
                 parts = [(array.shape, array.dtype, self._checksums[name]) for name, array in zip(NAMES, arrays)]
                 self.digest = digest_of(self.bank_size, parts)
             else:
@@ -157,7 +157,7 @@ class Labels:
         for name, array in arrays.items():
             if name in NAMES and any(block.max() >= self.bank_size for block in _blocks(array)):
                 raise self._damaged(name)
-            if name in self._checksums and _checksum(array) != self._checksums[name]:
+            if self._checksums[name] not in (None, _checksum(array)):
                 raise self._damaged(name)
 
     def _damaged(self, what):

@@ -1,6 +1,7 @@
 """state.pth: the weights and all that a resumed run needs."""
 
 import io
+import json
 import pickle
 import zipfile
 import zlib
@@ -122,6 +123,7 @@ def load_state(path, command):
         step, log = plain["trainer"].get("step"), plain["trainer"].get("training_log", {}).items()
         whole = type(step) is int and step >= 0 and all(isinstance(value, torch.Tensor) for value in plain["net"].values())
         whole = whole and all(map(_is_result, [*log, *plain["train_results"].items(), *plain["valid_results"].items()]))
+        json.dumps([plain["provenance"], plain["config"], [*log], plain["train_results"], plain["valid_results"]])
     except (RecursionError, RuntimeError, ValueError, AttributeError, TypeError):
         whole = False
     if not whole:

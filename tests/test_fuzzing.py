@@ -261,15 +261,15 @@ def damage(kind, content, chance):
 # --- What must come of it
 
 
-def campaign(place, kind, number, seed):
-    """Damage a file in `number` ways; return how often it was refused and how often the result was right."""
+def campaign(place, kind, cases, seed):
+    """Damage a file in some ways; return how often it was refused and how often the result was right."""
     path, reader = KINDS[kind]
     counts = {"refused": 0, "right": 0}
     with place.inside():
         folders = {path.parent, DATABASE}
         content = path.read_bytes()
         kept = {file: file.read_bytes() for folder in folders for file in folder.iterdir() if file.is_file()}
-        for case in range(number):
+        for case in cases:
             chance = random.Random(f"{kind} {seed} {case}")
             how, damaged = damage(kind, content, chance)
             what = f"{kind} {seed} {case}: {how}"
@@ -313,11 +313,11 @@ def limits(seconds=20):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files(place, kind):
-    counts = campaign(place, kind, 5 if kind == "interrupted_codes" else 30, "ordinary")
+    counts = campaign(place, kind, range(5 if kind == "interrupted_codes" else 30), "ordinary")
     assert counts["refused"] > 5 or kind == "interrupted_codes"  # which are mended
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_by_the_hundred(place, kind):
-    print(kind, campaign(place, kind, 500, "slow"))
+    print(kind, campaign(place, kind, range(500), "slow"))

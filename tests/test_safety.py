@@ -225,7 +225,7 @@ def files_of(place):
         (f"{MERGE} --force", (0, 1000, 7000)),
         (f"{INDEX} --force", (0, 5000, 8000)),
         (EVALUATE, (0, 1000, 20_000)),
-        ("prepare_data.py perlin --nb_maps 3", (0, 10_000_000)),
+        ("prepare_data.py perlin --nb_maps 3", (0, 5_000_000)),
     ],
 )
 def test_a_full_disk_is_one_line_and_harms_nothing(place, command, sizes):

@@ -2,14 +2,13 @@
 
 import gzip
 import hashlib
-import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from equihash.errors import UserError
-from equihash.files import atomic, create_hdf5
+from equihash.files import atomic, create_hdf5, set_provenance
 from equihash.provenance import provenance
 
 PATH = "data/datasets/Mnist/mnist.hdf5"
@@ -50,7 +49,7 @@ def prepare_mnist(source=None, output=PATH):
         file.create_dataset("x", data=images, chunks=(1000, 28, 28), **options)
         file.create_dataset("y", data=labels, chunks=(10_000,), **options)
         md5s = {name: md5 for name, _, md5 in (*IMAGES, *LABELS)}
-        file.attrs["provenance"] = json.dumps(provenance(md5=md5s), sort_keys=True)
+        set_provenance(file, provenance(md5=md5s))
 
 
 def _download(folder):

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from equihash.datasets.noisy_open_images_mosaic import SIDE
 from equihash.errors import UserError
-from equihash.files import atomic, create_hdf5, digest_of, locked, naming, write_all
+from equihash.files import atomic, create_hdf5, digest_of, locked, naming, set_provenance, write_all
 from equihash.prepare.download import download_hdf5
 from equihash.provenance import provenance
 
@@ -88,7 +88,7 @@ def _prepare_open_images(source, output, names):
         for first in range(0, len(rows), COPY_BLOCK):
             images[first : first + COPY_BLOCK] = rows[first : first + COPY_BLOCK]
         made_by = provenance(images=digest_of(journal.outcomes), **counts)
-        file.attrs["provenance"] = json.dumps(made_by, sort_keys=True)
+        set_provenance(file, made_by)
     journal.delete()
     return counts
 

@@ -1,6 +1,5 @@
 """A file of ready displacement maps, in the layout of the published one."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, RESOLUTIONS, WIDTH
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import UserError
-from equihash.files import atomic, create_hdf5, locked, naming, write_all
+from equihash.files import atomic, create_hdf5, locked, naming, set_provenance, write_all
 from equihash.prepare.download import download_hdf5
 from equihash.provenance import provenance
 
@@ -71,7 +70,7 @@ def _prepare_perlin(nb_maps, output):
             maps = file.create_dataset(name, (nb_maps, HEIGHT, WIDTH), np.int8)
             for first in range(0, nb_maps, BATCH):
                 maps[first : first + BATCH] = batches[first // BATCH, number, : nb_maps - first]
-        file.attrs["provenance"] = json.dumps(provenance(maps=nb_maps, seed=SEED, resolutions=RESOLUTIONS), sort_keys=True)
+        set_provenance(file, provenance(maps=nb_maps, seed=SEED, resolutions=RESOLUTIONS))
     partial.unlink()
 
 
