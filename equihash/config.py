@@ -183,7 +183,6 @@ def complete(config):
         for name, default in takes.items():
             if name not in given and default is inspect.Parameter.empty:
                 raise UserError(f"{cls.__name__} needs {role}_kwargs:{name}")
-            default = "" if default is inspect.Parameter.empty else default  # what has none is a path
             kwargs[name] = _checked(f"{role}_kwargs:{name}", copy.deepcopy(given.get(name, default)), default)
         complete_config[f"{role}_class"] = cls.__name__
         complete_config[f"{role}_kwargs"] = kwargs
@@ -204,9 +203,13 @@ def _checked(path, value, default):
         return {**value, **{sub: _checked(f"{path}:{sub}", value.get(sub, d), d) for sub, d in default.items()}}
     if isinstance(default, float) and type(value) is int:
         value = float(value)
-    kind = type(default) if default is not None else int if key in LEAST else str
-    if type(value) is not kind and (value is not None or default is not None):
-        raise UserError(f"configuration key {path!r} must be {kind.__name__}, not {json.dumps(value)}")
+    if default in (None, inspect.Parameter.empty):  # says nothing of the type
+        kind = str if key.endswith("path") else int if key in LEAST else object
+    else:
+        kind = (list, tuple) if isinstance(default, (list, tuple)) else type(default)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float)):
+        if value is not None or default is not None:
+            raise UserError(f"configuration key {path!r} must be {getattr(kind, '__name__', 'list')}, not {json.dumps(value)}")
     if value is not None and (key in LEAST and not value >= LEAST[key] or key in MOST and not value <= MOST[key]):
         raise UserError(f"configuration key {path!r} must not be {value}")
     return value
@@ -219,8 +222,8 @@ def _check_torch_classes(kwargs):
         ("optim", torch.optim, torch.optim.Optimizer),
         ("lr_scheduler", schedulers, schedulers.LRScheduler),
     ):
-        name = kwargs.get(f"{role}_class")
-        if name is None and role == "lr_scheduler":
+        name = kwargs.get(f"{role}_class", "")
+        if not name and (role == "lr_scheduler" or name == ""):
             continue
         # not those whose step must be told something
         classes = [key for key, cls in vars(module).items() if inspect.isclass(cls) and issubclass(cls, base)

@@ -20,6 +20,7 @@ from equihash.config import load_config
 from equihash.errors import UserError, run
 from equihash.files import create_hdf5, locked
 from equihash.search import InvertedIndex
+from equihash.trainers import HashNetTrainer
 
 HOME = "data/experiments/FastMnistMosaic/HashNet/main"
 DATABASE = f"{HOME}/current/test_DB"
@@ -418,3 +419,22 @@ def test_files_that_are_no_configuration(configs, text):
 def test_values_that_do_not_go_together(workspace, override, words):
     workspace.refuse(["train.py", "FastMnistMosaic", "HashNet", *quick(override)], words)
     assert not workspace.experiments.exists()
+
+
+def test_a_new_class_may_take_anything(configs, monkeypatch):
+    """What has no default, or None, has any type; a tuple comes as a list."""
+
+    class NewTrainer(HashNetTrainer):
+        def __init__(self, network, loader, margins, table=None, sizes=(1, 2), **kwargs):
+            super().__init__(network, loader, **kwargs)
+
+    monkeypatch.setattr("equihash.trainers.NewTrainer", NewTrainer, raising=False)
+    monkeypatch.setattr("equihash.trainers.__all__", ["NewTrainer"])
+    path = configs / "HashNet" / "modelconfig.json"
+    kwargs = {"margins": [1.5], "table": {"a": 1}, "sizes": [3]}
+    path.write_text(json.dumps({"name": "new", "trainer_class": "NewTrainer", "trainer_kwargs": kwargs}))
+    found = load_config("FastMnistMosaic", "HashNet")["trainer_kwargs"]
+    assert {key: found[key] for key in kwargs} == kwargs and found["clip_value"] == 10.0
+    path.write_text(json.dumps({"name": "new", "trainer_class": "NewTrainer", "trainer_kwargs": {**kwargs, "sizes": 3}}))
+    with pytest.raises(UserError, match="must be list"):
+        load_config("FastMnistMosaic", "HashNet")
