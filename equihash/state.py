@@ -170,11 +170,16 @@ def load_trainer(trainer, saved, path):
     """Put a state's trainer into `trainer`, or say in one line why it does not fit."""
     try:
         trainer.load_state_dict(saved)
+        kinds = set()  # one number or one of each weight, under each name: the same for all parameters
         for parameter, values in trainer.optimizer.state.items():
-            for value in values.values():
-                whole = getattr(value, "ndim", 0) == 0 or value.shape == parameter.shape
-                if not whole and not isinstance(trainer.optimizer, torch.optim.Adafactor):  # keeps rows and columns
-                    raise ValueError(f"the optimizer holds {tuple(value.shape)} for weights {tuple(parameter.shape)}")
+            if not parameter.ndim:
+                continue
+            shapes = {name: getattr(value, "shape", None) for name, value in values.items()}
+            kinds.add(frozenset((name, shape and shape == parameter.shape) for name, shape in shapes.items()))
+            if not all(shape in (None, (), parameter.shape) for shape in shapes.values()):
+                kinds.add(None)
+        if len(kinds) > 1 and not isinstance(trainer.optimizer, torch.optim.Adafactor):  # which keeps rows and columns
+            raise ValueError("the optimizer's state is not that of these weights")
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} does not fit this training: {reason}; use --no_load to start anew") from None
