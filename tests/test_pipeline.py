@@ -10,6 +10,7 @@ from conftest import GOLDEN, QUICK, quick
 
 from equihash.datasets import MnistMosaic, ProceduralDatabase
 from equihash.datasets.procedural import ENCODING_SEED
+from equihash.files import checksums
 from equihash.fingerprints import job_range
 from equihash.models import MnistMosaicCNN
 
@@ -310,6 +311,7 @@ def test_a_collapsed_network_is_told(trained):
     trained.check("encode.py FastMnistMosaic SAME HashNet -d cpu")
     with h5py.File(folder_of(trained, "SAME") / "database_fingerprints.hdf5", "r+") as file:
         file["codes"][:] = 3
+        file["checksums"][:] = checksums(file["codes"][:], 500)
     trained.check("build_index.py FastMnistMosaic SAME HashNet")
     output = trained.check("evaluate_binary_equihash.py FastMnistMosaic SAME HashNet -d cpu")
     assert "warning: main: collapsed, 100% of the items" in output

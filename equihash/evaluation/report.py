@@ -10,6 +10,8 @@ def report(files, nb_lookups=(1,), queries=True):
     See `equihash.evaluation.retrieval.evaluate_database` for the parameters.
     """
     database = EncodedDatabase(files)
+    if queries:
+        database.loader  # for the gallery; its images may have changed: better said before the work than after
     results = evaluate_database(database, nb_lookups, queries)
     draw_hamming_distances(files.folder / "hamming_distances.png", results)
     if queries:
