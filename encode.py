@@ -50,4 +50,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, "-n/--nb_jobs, for smaller shares; for the index, a smaller --memory_limit")

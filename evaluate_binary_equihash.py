@@ -65,4 +65,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, "a smaller --nb_lookups, or --no_queries")

@@ -52,4 +52,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, "fewer queries and pairs: -p, -n, -t")

@@ -30,4 +30,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, "a smaller --memory_limit")

@@ -8,8 +8,10 @@ On all GPUs of a machine: torchrun --nproc_per_node gpu train.py FastMnistMosaic
 """
 
 import argparse
+import json
 import signal
 import sys
+from contextlib import ExitStack
 
 from equihash import distributed, errors
 from equihash.config import find_class
@@ -26,8 +28,19 @@ from equihash.evaluation.pictures import draw_instances, draw_training_curve
 from equihash.evaluation.report import report
 from equihash.evaluation.tables import in_training_line, results_table
 from equihash.experiment import DatabaseFiles, Experiment, add_experiment_arguments
+from equihash.files import locked
 from equihash.fingerprints import build_index, encode_database
-from equihash.state import build_loader, build_network, check_same_config, load_state, load_weights, save_state
+from equihash.provenance import bank_digest, provenance, work_of
+from equihash.state import (
+    build_loader,
+    build_network,
+    check_instances,
+    check_same_config,
+    load_state,
+    load_trainer,
+    load_weights,
+    save_state,
+)
 from equihash.training_log import write_log
 
 VALID_SEED = 0xBEEF
@@ -50,12 +63,21 @@ def parse_arguments():
     parser.add_argument(
         "-a", "--args", nargs="+", default=[], metavar="KEY:SUB:VALUE", help="override values of the configuration"
     )
+    parser.add_argument("--show_config", action="store_true", help="print the merged configuration and exit")
     return parser.parse_args()
 
 
 def main():
     args = parse_arguments()
     experiment = Experiment(args.task, args.model, args.variant, args.variant_id, args.args)
+    if args.show_config:
+        print(json.dumps(experiment.config, indent=2))
+        return
+    with ExitStack() as locks:
+        train(args, experiment, locks)
+
+
+def train(args, experiment, locks):
     database = args.database_name and DatabaseFiles(experiment, args.database_name)
     if database and (args.no_save or not database.labels.is_file()):
         raise UserError(
@@ -73,6 +95,7 @@ def main():
         "train": build_loader(config, "train", device, config["seed"]),
         "valid": build_loader(config, "valid", device, VALID_SEED),
     }
+    check_instances(network, loaders["train"])
     trainer = find_class(config, "trainer")(
         network, loaders["train"], precision=precision, **config["trainer_kwargs"]
     )
@@ -80,14 +103,22 @@ def main():
     if any(not 0 <= step <= config["nb_steps"] for step in args.checkpoints):
         raise UserError(f"-p/--checkpoints: the run has steps 0 to {config['nb_steps']}")
 
+    made_by = provenance(
+        **work_of(experiment, config, device, precision),
+        banks={which: bank_digest(loader) for which, loader in loaders.items()},
+        seeds={"train": config["seed"], "valid": VALID_SEED, "evaluation": EVALUATION_SEEDS},
+    )
+    write = distributed.is_first() and not args.no_save
+    if write:
+        locks.enter_context(locked(experiment.home))
     source = experiment.at(args.load_checkpoint) / "state.pth"
     if args.load_checkpoint is not None or (source.is_file() and not args.no_load):
         command = experiment.training_command()
         state = load_state(source, command if args.load_checkpoint is None else f"{command} -p {args.load_checkpoint}")
         if not args.force_load:
-            check_same_config(state, config, precision, source)
+            check_same_config(state, config, precision, source, made_by["banks"])
         load_weights(network, state["net"], source)
-        trainer.load_state_dict(state["trainer"])
+        load_trainer(trainer, state["trainer"], source)
         results = {"train": state["train_results"], "valid": state["valid_results"]}
         print(f"{experiment}: going on from step {trainer.step} of {source}")
 
@@ -103,15 +134,19 @@ def main():
         if not write:
             return
         if trainer.step in args.checkpoints:  # before the current state, so that a crash cannot leave it out
-            save_state(experiment.at(trainer.step) / "state.pth", config, network, trainer, results)
-        save_state(experiment.state_path, config, network, trainer, results)
+            save_state(experiment.at(trainer.step) / "state.pth", config, network, trainer, results, made_by)
+        save_state(experiment.state_path, config, network, trainer, results, made_by)
+        write_logs()
+
+    def write_logs():
         write_log(experiment.folder / "log.jsonl", trainer.training_log, results)
         draw_training_curve(experiment.folder / "training_curve.png", trainer.training_log, results)
 
     distributed.wait()  # until all have read the state that is there
-    write = distributed.is_first() and not args.no_save
     if write:
         draw_instances(experiment.folder / "instances.png", loaders["train"])
+        if trainer.step:
+            write_logs()  # a run that was killed may not have come to it
     if trainer.step == 0:
         if args.eval_first:
             evaluate()
@@ -164,4 +199,4 @@ class StopRequest:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, "-a trainer_kwargs:forward_passes:two, or a smaller loader_kwargs:size")

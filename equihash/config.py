@@ -8,7 +8,10 @@ always says everything, and no key that nothing reads goes unnoticed.
 import copy
 import inspect
 import json
+import re
 from pathlib import Path
+
+import torch
 
 from equihash import datasets, models, trainers
 from equihash.errors import UserError, nearest
@@ -18,6 +21,14 @@ CONFIGS = Path("configs")
 TOP_KEYS = {"name": str, "seed": int, "nb_steps": int, "eval_freq": int, "eval_size": int}
 FREE = ("optim_kwargs", "lr_scheduler_kwargs")  # handed to classes of torch, which know their keys
 CLASSES = {"network": models, "loader": datasets, "trainer": trainers}
+# the least that makes sense, by the last part of the key
+LEAST = {
+    **dict.fromkeys(("nb_steps", "seed", "sigma", "clip_value", "maximum_slope", "branching_point", "prior"), 0),
+    **dict.fromkeys(("eval_freq", "eval_size", "size", "height", "width", "nb_batch_per_step", "nb_classes"), 1),
+    **dict.fromkeys(("batch_size", "step_size", "shannon_tuple_cover_size"), 1),
+    **{"shannon_tuple_size": 2, "k": 8},
+}
+MOST = {"seed": 2**32 - 1, "k": 2**16, "size": 2**24, "height": 8, "width": 8}
 
 
 def load_config(task, model, variant=None, variant_id=None, overrides=()):
@@ -44,8 +55,7 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
     if not (model_folder / "modelconfig.json").is_file():
         models_there = _names(task_folder, "*/modelconfig.json")
         raise UserError(f"unknown model {model!r} for task {task}{nearest(model, models_there)}")
-    config = merge(read_json(task_folder / "taskconfig.json"), read_json(model_folder / "modelconfig.json"))
-    config = complete(config)
+    config = complete(merge(*map(_read_dict, (task_folder / "taskconfig.json", model_folder / "modelconfig.json"))))
     if variant is not None:
         header, rows = read_variants(task, model, variant)
         if variant_id is None:
@@ -54,6 +64,7 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
             raise UserError(f"variant {variant!r} has rows 0 to {len(rows) - 1}, there is no row {variant_id}")
         for key, value in zip(header, rows[variant_id], strict=True):
             set_value(config, key.split(":"), value, f"{variant}.json")
+        _check_only_one(model_folder, variant, config["name"])
     elif variant_id is not None:
         raise UserError("-i/--variant_id chooses a row of a variant table: name the table with -v/--variant")
     for override in overrides:
@@ -78,15 +89,36 @@ def read_variants(task, model, variant):
     if not (isinstance(table, list) and len(table) > 1 and all(isinstance(row, list) for row in table)):
         raise UserError(f"{path} must be a list of rows: a header of key:sub:key strings, then one row a variant")
     header, *rows = table
+    if not all(isinstance(key, str) for key in header) or len(set(header)) < len(header) or "name" not in header:
+        raise UserError(f"{path}: the header must be different key:sub:key strings, `name` among them")
     for number, row in enumerate(rows):
         if len(row) != len(header):
             raise UserError(f"{path}: row {number} has {len(row)} values for {len(header)} keys")
-    if "name" in header:
-        names = [row[header.index("name")] for row in rows]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise UserError(f"{path}: two variants are called {twice[0]!r} and would overwrite each other")
+    names = [row[header.index("name")] for row in rows]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: two variants are called {twice!r} and would overwrite each other")
     return header, rows
+
+
+def _check_only_one(folder, variant, name):
+    """Refuse a row whose name a row of another table has, or the model without a variant."""
+    if name == read_json(folder / "modelconfig.json").get("name"):
+        raise UserError(f"{folder / variant}.json: a variant is called {name!r} like the model without one")
+    for path in sorted(folder.glob("*.json")):
+        table = read_json(path) if path.stem not in ("modelconfig", variant) else None
+        if not (isinstance(table, list) and table and isinstance(table[0], list) and "name" in table[0]):
+            continue
+        column = table[0].index("name")
+        if any(isinstance(row, list) and row[column : column + 1] == [name] for row in table[1:]):
+            raise UserError(f"{folder / variant}.json and {path} both have a variant {name!r}: rename one")
+
+
+def _read_dict(path):
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must be a dict of keys and values")
+    return content
 
 
 def merge(base, over):
@@ -135,15 +167,15 @@ def complete(config):
     for key, kind in TOP_KEYS.items():
         if key not in config:
             raise UserError(f"the configuration lacks {key!r}")
-        if not isinstance(config[key], kind) or isinstance(config[key], bool):
-            raise UserError(f"configuration key {key!r} must be {kind.__name__}, not {config[key]!r}")
-        if kind is int and config[key] < (1 if key.startswith("eval") else 0):
-            raise UserError(f"configuration key {key!r} must not be {config[key]}")
-        complete_config[key] = config[key]
+        complete_config[key] = _checked(key, config[key], kind())
+    if not re.fullmatch(r"[\w.,=+-]*[\w,=+-]", complete_config["name"]):
+        raise UserError(f"configuration key 'name' becomes a folder, it must not be {complete_config['name']!r}")
     for role in CLASSES:
         cls = find_class(config, role)
         takes = {name: default for name, default in parameters(cls).items() if name not in GIVEN[role]}
         given = config.get(f"{role}_kwargs", {})
+        if not isinstance(given, dict):
+            raise UserError(f"{role}_kwargs must be a dict, not {json.dumps(given)}")
         for name in given:
             if name not in takes:
                 raise UserError(f"{cls.__name__} takes no {role}_kwargs:{name}{nearest(name, takes)}")
@@ -151,22 +183,57 @@ def complete(config):
         for name, default in takes.items():
             if name not in given and default is inspect.Parameter.empty:
                 raise UserError(f"{cls.__name__} needs {role}_kwargs:{name}")
-            kwargs[name] = copy.deepcopy(given.get(name, default))
-            if isinstance(default, dict):
-                kwargs[name] = _complete_dict(f"{role}_kwargs:{name}", kwargs[name], default)
+            kwargs[name] = _checked(f"{role}_kwargs:{name}", copy.deepcopy(given.get(name, default)), default)
         complete_config[f"{role}_class"] = cls.__name__
         complete_config[f"{role}_kwargs"] = kwargs
+    _check_torch_classes(complete_config["trainer_kwargs"])
     return complete_config
 
 
-def _complete_dict(path, given, default):
-    """Fill in the defaults of a dict of keywords; where there are none, any keyword goes (those of torch)."""
-    if not isinstance(given, dict):
-        raise UserError(f"{path} must be a dict, not {json.dumps(given)}")
-    for key in given:
-        if default and key not in default:
-            raise UserError(f"unknown key {path}:{key}{nearest(key, default)}")
-    return {**copy.deepcopy(default), **given}
+def _checked(path, value, default):
+    """Return `value`, of the type of `default` and within its bounds, a dict completed with the default's keys."""
+    key = path.split(":")[-1]
+    if isinstance(default, dict):
+        if not isinstance(value, dict):
+            raise UserError(f"{path} must be a dict, not {json.dumps(value)}")
+        for sub in value:
+            if default and sub not in default:
+                raise UserError(f"unknown key {path}:{sub}{nearest(sub, default)}")
+        # where there are no defaults, any keyword goes: they are torch's
+        return {**value, **{sub: _checked(f"{path}:{sub}", value.get(sub, d), d) for sub, d in default.items()}}
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if default in (None, inspect.Parameter.empty):  # says nothing of the type
+        kind = str if key.endswith("path") else int if key in LEAST else object
+    else:
+        kind = (list, tuple) if isinstance(default, (list, tuple)) else type(default)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float)):
+        if value is not None or default is not None:
+            raise UserError(f"configuration key {path!r} must be {getattr(kind, '__name__', 'list')}, not {json.dumps(value)}")
+    if value is not None and (key in LEAST and not value >= LEAST[key] or key in MOST and not value <= MOST[key]):
+        raise UserError(f"configuration key {path!r} must not be {value}")
+    return value
+
+
+def _check_torch_classes(kwargs):
+    """Check the names of the optimizer and the schedule, and the keys they are given."""
+    schedulers = torch.optim.lr_scheduler
+    for role, module, base in (
+        ("optim", torch.optim, torch.optim.Optimizer),
+        ("lr_scheduler", schedulers, schedulers.LRScheduler),
+    ):
+        name = kwargs.get(f"{role}_class", "")
+        if not name and (role == "lr_scheduler" or name == ""):
+            continue
+        # not those whose step must be told something
+        classes = [key for key, cls in vars(module).items() if inspect.isclass(cls) and issubclass(cls, base)
+                   and cls is not base and key not in ("LBFGS", "SparseAdam", "ReduceLROnPlateau", "_LRScheduler")]  # fmt: skip
+        if name not in classes:
+            raise UserError(f"unknown trainer_kwargs:{role}_class {name!r}{nearest(name, classes)}")
+        takes = [*inspect.signature(getattr(module, name)).parameters][1:]
+        for key in kwargs.get(f"{role}_kwargs") or {}:
+            if key not in takes:
+                raise UserError(f"{name} takes no trainer_kwargs:{role}_kwargs:{key}{nearest(key, takes)}")
 
 
 def find_class(config, role):

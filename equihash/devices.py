@@ -69,7 +69,11 @@ def add_precision_argument(parser):
 
 
 def select_precision(name, device):
-    """Return the `torch.dtype` called `name`; auto is bfloat16 where the hardware computes in it natively."""
+    """Return the `torch.dtype` called `name`; auto is bfloat16 where the hardware computes in it natively.
+
+    float32 is no TF32 on a GPU, unless PyTorch's variable TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 asks for it.
+    """
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32  # PyTorch's own default is True
     if name == "auto":
         name = "bfloat16" if _has_bfloat16(device) else "float32"
     return getattr(torch, name)

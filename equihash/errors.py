@@ -1,6 +1,7 @@
 """A user's mistake is one clear line and exit code 2, never a traceback."""
 
 import difflib
+import os
 import sys
 
 
@@ -11,22 +12,42 @@ class UserError(Exception):
 def nearest(name, names):
     """Return `" (did you mean 'x'?)"` for the closest of `names`, or the list of all of them."""
     names = sorted(map(str, names))
-    close = difflib.get_close_matches(str(name), names, n=1)
+    lower = {each.lower(): each for each in names}
+    close = difflib.get_close_matches(str(name).lower(), lower, n=1)
     if close:
-        return f" (did you mean {close[0]!r}?)"
+        return f" (did you mean {lower[close[0]]!r}?)"
     return f" (there is: {', '.join(names)})" if names else ""
 
 
-def run(main):
-    """Run a script's `main`; a `UserError` becomes one line on stderr and exit code 2."""
+def run(main, memory=""):
+    """Run a script's `main`; what the user can mend becomes one line on stderr and exit code 2.
+
+    Parameters
+    ----------
+    main : callable
+    memory : str
+        What makes it need less memory, for the message where there is too little.
+    """
     try:
         main()
     except UserError as error:
         sys.exit(_report(str(error), 2))
+    except OSError as error:  # the disk is full, the folder read-only, ...
+        where = f"{error.filename}: " if error.filename else ""
+        reason = os.strerror(error.errno) if error.errno else error
+        sys.exit(_report(f"{where}{reason}; what was there before is undamaged", 2))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        sys.exit(_report(f"out of memory{memory and '; less is needed with '}{memory}", 2))
     except KeyboardInterrupt:
         sys.exit(_report("interrupted", 130))
 
 
+# of PyTorch, on a GPU and on a CPU
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
 def _report(message, code):
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return code

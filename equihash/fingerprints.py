@@ -1,33 +1,34 @@
 """Encoding: from labels to mosaics to logits to fingerprint files, merged from shards and indexed.
 
 A fingerprint file is HDF5 with `codes`, uint8 (N, k/8), bits packed most significant first, and `size`, how many
-of them are written. Its attribute `provenance` (JSON) says what made it; every stage checks that what it reads
-was made by the same weights and labels. Files in the published format carry no provenance and are not checked.
+of them are written. `checksums` has the CRC-32 of every 500 codes. Its attribute `provenance` (JSON) says what made it;
+every stage checks that what it reads was made by the same weights and labels. Files in the published format carry
+neither and are not checked.
 """
 
-import json
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
-import h5py
 import numpy as np
 import torch
 from tqdm import tqdm
 
-import equihash
 from equihash import distributed
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.errors import UserError
-from equihash.files import atomic, create_dataset, map_dataset, open_hdf5, sample_digest
+from equihash.files import atomic, checksums, create_dataset, create_hdf5, digest_of, locked
+from equihash.files import get_provenance, map_dataset, naming, read_hdf5, set_provenance, write_all
 from equihash.inference import compute_logits
 from equihash.labels import Labels
+from equihash.provenance import bank_digest, check_provenance, provenance, work_of
 from equihash.search import InvertedIndex
-from equihash.state import build_loader, build_network, load_state, load_weights, weights_digest
+from equihash.state import build_loader, build_network, check_instances, load_state, load_weights, weights_digest
 
 TRIPLETS_SEED = 0xFAB
 MERGE_BLOCK = 10_000_000  # codes copied at once
-IDENTITY = ("weights", "labels", "which", "network", "loader")  # what makes two encodings the same work
+IDENTITY = ("weights", "labels", "bank", "which", "network", "loader")  # what makes two encodings the same work
 
 
 def encode_database(files, device, precision=torch.float32, flush_freq=20, job_id=None, nb_jobs=1):
@@ -79,32 +80,33 @@ def encode_database(files, device, precision=torch.float32, flush_freq=20, job_i
             f"{files.labels} is for a bank of {labels.bank_size} images, the {files.which} split has "
             f"{loader.bank_size}: make labels with a smaller --bank_size"
         )
+    labels.verify()
     network = build_network(state["config"], device)
     load_weights(network, state["net"], experiment.state_path)
+    check_instances(network, loader)
     network.eval()
-    provenance = {
-        "version": equihash.__version__,
-        "task": experiment.task,
-        "model": experiment.model,
-        "name": experiment.config["name"],
-        "step": state["trainer"]["step"],
-        "weights": weights_digest(state["net"]),
-        "labels": labels.digest,
-        "which": files.which,
-        "device": device.type,
-        "precision": str(precision).removeprefix("torch."),
-        "network": [state["config"]["network_class"], state["config"]["network_kwargs"]],
-        "loader": [state["config"]["loader_class"], state["config"]["loader_kwargs"]],
-        "config": state["config"],
-    }
+    made_by = provenance(
+        **work_of(experiment, state["config"], device, precision),
+        step=state["trainer"]["step"],
+        weights=weights_digest(state["net"]),
+        labels=labels.digest,
+        bank=bank_digest(loader),
+        which=files.which,
+        seeds={"database": ENCODING_SEED, "queries": ENCODING_SEED, "triplets": TRIPLETS_SEED},
+        network=[state["config"]["network_class"], state["config"]["network_kwargs"]],
+        loader=[state["config"]["loader_class"], state["config"]["loader_kwargs"]],
+    )
 
     def encode(items, seed, path, shape, what, first=0, logits_path=None, **share):
-        text = json.dumps({**provenance, **share}, sort_keys=True)
-        outputs = [RowFile(path, "codes", (*shape, network.k // 8), np.uint8, text)]
-        if logits_path is not None:
-            outputs.append(RowFile(logits_path, "logits", (*shape, network.k), np.float32, text))
-        database = ProceduralDatabase(items, loader, seed)
-        encode_items(network, database, precision, outputs, first, math.prod(shape), flush_freq, what)
+        with ExitStack() as locks:
+            for each in (path, *[logits_path] * (logits_path is not None)):
+                locks.enter_context(locked(each))
+            work = {**made_by, **share}
+            outputs = [RowFile(path, "codes", (*shape, network.k // 8), np.uint8, work)]
+            if logits_path is not None:
+                outputs.append(RowFile(logits_path, "logits", (*shape, network.k), np.float32, work))
+            database = ProceduralDatabase(items, loader, seed)
+            encode_items(network, database, precision, outputs, first, math.prod(shape), flush_freq, what)
 
     if job_id is None:
         encode(labels.database, ENCODING_SEED, files.fingerprints, (len(labels.database),), "database")
@@ -194,33 +196,39 @@ class RowFile:
     """A fingerprint or logits file that is being written: rows of items, then the committed number of rows.
 
     The file gets its full structure at once and then only raw bytes in their places, so that a crash at any
-    moment leaves a file that says how far it came.
+    moment leaves a file that says how far it came, with checksums of what is there.
     """
 
     def __init__(self, path, name, shape, dtype, provenance):
         self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
         self.items_per_row = math.prod(shape[1:-1])
         if not self._reopen(name, provenance):
-            with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+            nb_chunks = math.ceil(math.prod(shape[:-1]) / CHUNK_SIZE)
+            with atomic(path) as temporary, create_hdf5(temporary) as file:
                 create_dataset(file, name, shape, dtype)
                 create_dataset(file, "size", (1,), np.uint64)[0] = 0
-                file.attrs["provenance"] = provenance
+                create_dataset(file, "checksums", (nb_chunks,), np.uint32)
+                set_provenance(file, provenance)
             self._reopen(name, provenance)
 
     def nb_items_written(self):
         return self.nb_rows_written * self.items_per_row
 
     def write(self, first, values):
-        """Write the items `first`, `first` + 1, ...: array (items, values)."""
+        """Write the items `first` (a multiple of 500), `first` + 1, ...: array (items, values)."""
         assert values.shape[1] == self.shape[-1] and first + len(values) <= math.prod(self.shape[:-1])
-        with open(self.path, "r+b") as file:
-            file.seek(self.offset + first * self.shape[-1] * self.dtype.itemsize)
-            file.write(np.ascontiguousarray(values, self.dtype).tobytes())
-            file.flush()
+        values = np.ascontiguousarray(values, self.dtype)
+        size = np.uint64((first + len(values)) // self.items_per_row)
+        with naming(self.path), open(self.path, "r+b", buffering=0) as file:
+            for offset, part in (
+                (self.offset + first * self.shape[-1] * self.dtype.itemsize, values),
+                (self.checksums_offset + first // CHUNK_SIZE * 4, checksums(values, CHUNK_SIZE)),
+            ):
+                file.seek(offset)
+                write_all(file, part.tobytes())
             os.fsync(file.fileno())
             file.seek(self.size_offset)
-            file.write(np.uint64((first + len(values)) // self.items_per_row).tobytes())
-            file.flush()
+            write_all(file, size.tobytes())
             os.fsync(file.fileno())
 
     def _reopen(self, name, provenance):
@@ -232,17 +240,17 @@ class RowFile:
         if not self.path.is_file():
             return False
         try:
-            with h5py.File(self.path) as file:
-                found = json.loads(file.attrs.get("provenance", "{}"))
+            with read_hdf5(self.path) as file:
+                found = get_provenance(file)
+                other = [key for key in IDENTITY if found.get(key) != provenance[key]]
                 fits = file[name].shape == self.shape and file[name].dtype == self.dtype
-                self.nb_rows_written = int(file["size"][0])
-                self.offset, self.size_offset = file[name].id.get_offset() or 0, file["size"].id.get_offset()
-        except (OSError, KeyError, ValueError):
-            print(f"{self.path} is damaged: encoding anew")
+                if fits and not other:
+                    self._take_up(file, file[name])
+        except UserError as error:
+            print(f"{error}: encoding anew")
             return False
-        provenance = json.loads(provenance)
-        if not fits or any(found.get(key) != provenance[key] for key in IDENTITY):
-            print(f"{self.path} is of other weights or labels: encoding anew")
+        if other or not fits:
+            print(f"{self.path} is of other {' and '.join(other) or 'sizes'}: encoding anew")
             return False
         for key in ("precision", "device"):
             if found.get(key) != provenance[key]:
@@ -252,9 +260,23 @@ class RowFile:
                 )
         return True
 
+    def _take_up(self, file, dataset):
+        """Find where everything lies, and how many rows are there and are what was written."""
+        self.offset, self.size_offset, self.checksums_offset = (
+            part.id.get_offset() or 0 for part in (dataset, file["size"], file["checksums"])
+        )
+        self.nb_rows_written = min(int(map_dataset(file["size"])[0]), len(dataset))
+        items = map_dataset(dataset).reshape(-1, self.shape[-1])[: self.nb_items_written()]
+        nb_chunks = math.ceil(len(items) / CHUNK_SIZE) if self.nb_rows_written == len(dataset) else len(items) // CHUNK_SIZE
+        items = items[: nb_chunks * CHUNK_SIZE]
+        damaged = np.flatnonzero(checksums(items, CHUNK_SIZE) != map_dataset(file["checksums"])[:nb_chunks])
+        if len(damaged):
+            self.nb_rows_written = int(damaged[0]) * CHUNK_SIZE // self.items_per_row
+            print(f"{self.path} is damaged from row {self.nb_rows_written} on: encoding again from there")
+
 
 class Fingerprints:
-    """A complete fingerprint (or logits) file that is open for reading.
+    """A complete fingerprint (or logits) file that is open for reading, checked against its checksums.
 
     Parameters
     ----------
@@ -262,13 +284,19 @@ class Fingerprints:
     command : str
         What makes the file, for messages.
     expected : dict
-        Entries that its provenance must have, e.g. weights and labels.
+        See `check_provenance`.
+    shape : tuple
+        That of the values; None for any number.
+    name : "codes" or "logits"
 
     Attributes
     ----------
-    values : array (N, ...), mapped
+    values : array, mapped
+        Codes uint8, logits float32.
     provenance : dict
         Empty for files in the published format.
+    checksums : uint32 array
+        Of every 500 items.
 
     Raises
     ------
@@ -276,28 +304,34 @@ class Fingerprints:
         The file is missing, unfinished, damaged or made by something else.
     """
 
-    def __init__(self, path, command, expected, name="codes"):
-        with open_hdf5(path, f": run {command}") as file:
+    def __init__(self, path, command, expected, shape, name="codes"):
+        with read_hdf5(path, f": run {command}") as file:
             if name not in file or "size" not in file or file["size"].shape != (1,):
                 raise UserError(f"{path} is not a fingerprint file (no {name} or size): run {command}")
-            if int(file["size"][0]) != len(file[name]):
-                raise UserError(f"{path} is unfinished ({file['size'][0]} of {len(file[name])} rows): run {command}")
-            self.provenance = json.loads(file.attrs.get("provenance", "{}"))
-            for key, value in expected.items():
-                made_by = self.provenance.get(key, value)
-                if made_by != value:
-                    raise UserError(f"{path} was made by {key} {made_by}, now it is {value}: run {command}")
-            self.values = map_dataset(file[name])
+            self.provenance = get_provenance(file)
+            check_provenance(path, self.provenance, expected, command)
+            dataset = file[name]
+            fits = len(dataset.shape) == len(shape) and all(b in (a, None) for a, b in zip(dataset.shape, shape))
+            if not fits or dataset.dtype != (np.uint8 if name == "codes" else np.float32) or not dataset.shape[-1]:
+                raise UserError(f"{path} has {name} {dataset.dtype} {dataset.shape}, not {shape}: run {command}")
+            size = int(map_dataset(file["size"])[0])
+            if size != len(dataset):
+                raise UserError(f"{path} is unfinished ({size} of {len(dataset)} rows): run {command}")
+            self.values = map_dataset(dataset)
+            self.checksums = checksums(self.values.reshape(-1, dataset.shape[-1]), CHUNK_SIZE)
+            if "checksums" in file and not np.array_equal(self.checksums, map_dataset(file["checksums"])):
+                raise UserError(f"{path} is damaged: run {command}")
 
 
-def expected_provenance(files):
-    """What the fingerprints of the present weights and labels say of themselves."""
+def expected_work(files):
+    """Return the `Labels` of a database and what fingerprints must say to be of these labels and the present weights."""
     experiment = files.experiment
     state = load_state(experiment.state_path, experiment.training_command())
-    return {
-        "weights": weights_digest(state["net"]),
-        "labels": Labels(files.labels, experiment.task).digest,
-        "which": files.which,
+    labels = Labels(files.labels, experiment.task)
+    return labels, {
+        "weights": (weights_digest(state["net"]), f"{experiment.state_path} is"),
+        "labels": (labels.digest, f"{files.labels} is"),
+        "which": (files.which, "this is"),
     }
 
 
@@ -307,29 +341,38 @@ def merge_shards(files, nb_jobs, force=False):
     Raises
     ------
     UserError
-        A shard is missing, unfinished, or made by other weights, labels or precision than the first.
+        A shard is missing, unfinished, or made by other weights, labels, images or precision than the first.
     """
     if nb_jobs < 1:
         raise UserError(f"--nb_jobs must be at least 1, not {nb_jobs}")
-    expected = expected_provenance(files)
+    labels, expected = expected_work(files)
+    nb_items = len(labels.database)
     shards = []
     for job_id in range(nb_jobs):
         command = f"{files.command('encode.py')} --job_id {job_id} --nb_jobs {nb_jobs}"
-        shards.append(Fingerprints(files.shard(job_id, nb_jobs), command, expected))
-        for key in ("device", "precision", "network", "loader"):
-            expected.setdefault(key, shards[0].provenance.get(key))
-    provenance = {key: v for key, v in shards[0].provenance.items() if key not in ("job_id", "nb_jobs")}
-    text = json.dumps(provenance, sort_keys=True)
-    nb_items = sum(len(shard.values) for shard in shards)
+        expected |= {"job_id": (job_id, "this is"), "nb_jobs": (nb_jobs, "this is")}
+        first, last = job_range(nb_items, job_id, nb_jobs)
+        shards.append(Fingerprints(files.shard(job_id, nb_jobs), command, expected, (last - first, None)))
+        for key in ("device", "precision", "network", "loader", "bank"):
+            if key in shards[0].provenance:
+                expected[key] = shards[0].provenance[key], f"{files.shard(0, nb_jobs)} is"
+    made_by = {key: v for key, v in shards[0].provenance.items() if key not in ("job_id", "nb_jobs")}
+    all_checksums = np.concatenate([shard.checksums for shard in shards])
+    if len({shard.values.shape[1] for shard in shards}) > 1:
+        raise UserError(f"the shards of {files.fingerprints} have codes of different lengths: run {command}")
     if files.fingerprints.is_file() and not force:
-        with open_hdf5(files.fingerprints) as file:
-            if file.attrs.get("provenance") == text and int(file["size"][0]) == nb_items:
+        try:
+            there = Fingerprints(files.fingerprints, "", {}, (nb_items, None))
+            if there.provenance == made_by and np.array_equal(there.checksums, all_checksums):
                 print(f"{files.fingerprints} is merged already (--force merges again)")
                 return
-    with atomic(files.fingerprints) as temporary, h5py.File(temporary, "w") as file:
+        except UserError:
+            pass  # merged anew
+    with atomic(files.fingerprints) as temporary, create_hdf5(temporary) as file:
         codes = create_dataset(file, "codes", (nb_items, shards[0].values.shape[1]), np.uint8)
         size = create_dataset(file, "size", (1,), np.uint64)
-        file.attrs["provenance"] = text
+        create_dataset(file, "checksums", all_checksums.shape, np.uint32)[...] = all_checksums
+        set_provenance(file, made_by)
         first = 0
         for shard in tqdm(shards, desc="merging", unit="shard", leave=False):
             for start in range(0, len(shard.values), MERGE_BLOCK):
@@ -354,15 +397,19 @@ def build_index(files, force=False, memory_limit=8 * 2**30, shard=0, nb_shards=1
         Which part of the index.
     """
     path = files.index(shard, nb_shards)
-    fingerprints = Fingerprints(files.fingerprints, files.command("encode.py"), expected_provenance(files))
-    metadata = index_metadata(fingerprints)
+    labels, expected = expected_work(files)
+    command = files.command("encode.py")
+    fingerprints = Fingerprints(files.fingerprints, command, expected, (len(labels.database), None))
     if path.is_file() and not force:
         try:
-            if InvertedIndex.load(path).metadata == metadata:
+            index = InvertedIndex.load(path)
+            if is_index_of(index, fingerprints, shard, nb_shards):
+                index.verify()
                 print(f"{path} is built already (--force builds again)")
                 return
         except UserError as error:
             print(f"{error}: building anew")
+    metadata = provenance(**index_metadata(fingerprints))
     InvertedIndex.build_from_file(
         files.fingerprints, path, memory_limit, metadata=metadata, shard=shard, nb_shards=nb_shards
     )
@@ -370,17 +417,25 @@ def build_index(files, force=False, memory_limit=8 * 2**30, shard=0, nb_shards=1
 
 
 def load_index(files, fingerprints, shard=0, nb_shards=1):
-    """Load the index of a database, or a shard, after checking that it is of these `Fingerprints`."""
+    """Load the index of a database, or a shard, after checking that it is undamaged and of these `Fingerprints`."""
     path = files.index(shard, nb_shards)
     command = files.command("build_index.py", shard, nb_shards)
     if not path.is_file():
         raise UserError(f"{path} does not exist: run {command}")
     index = InvertedIndex.load(path, mmap=True)
-    if index.metadata != index_metadata(fingerprints) or (index.shard, index.nb_shards) != (shard, nb_shards):
+    if not is_index_of(index, fingerprints, shard, nb_shards):
         raise UserError(f"{path} is of other fingerprints than {files.fingerprints}: run {command}")
+    index.verify()
     return index
+
+
+def is_index_of(index, fingerprints, shard, nb_shards):
+    """Whether an index says that it is this shard of the index of these `Fingerprints`."""
+    same = all(index.metadata.get(key) == value for key, value in index_metadata(fingerprints).items())
+    same = same and (index.shard, index.nb_shards) == (shard, nb_shards)
+    return same and (index.database_size, index.nbytes_per_code) == fingerprints.values.shape
 
 
 def index_metadata(fingerprints):
     """What an index says of the fingerprints that it is of."""
-    return {"provenance": fingerprints.provenance, "codes": sample_digest(fingerprints.values)}
+    return {"fingerprints": fingerprints.provenance, "codes": digest_of(fingerprints.checksums.tobytes())}

@@ -7,19 +7,27 @@ HDF5 datasets of data/labels/TASK/NAME.hdf5, labels in the smallest unsigned dty
     negative_queries  (Q, h, w)     classes that are not
     negative_pairs    (T, 2, h, w)  two different classes
     ground_truth_offsets (P+1), ground_truth_ids   CSR: the database items of each positive query's class
+
+Each has the attribute `checksum`, the CRC-32 of its bytes; the attribute `provenance` of the file says what made it.
 """
+
+import functools
+import zlib
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-import equihash
 from equihash.datasets.mosaic import class_numbers_to_labels, labels_to_class_numbers
 from equihash.errors import UserError
-from equihash.files import atomic, create_dataset, map_dataset, open_hdf5, sample_digest
+from equihash.files import atomic, create_dataset, create_hdf5, digest_of, get_attribute, map_dataset, read_hdf5
+from equihash.files import sample_digest, set_provenance
+from equihash.provenance import provenance
 from equihash.search import InvertedIndex
 
 BLOCK_SIZE = 1_000_000  # class numbers drawn or read at once
 QUERY_BATCH_SIZE = 1000  # candidates for queries drawn at once
+NAMES = ("database", "positive_queries", "negative_queries", "negative_pairs")
 
 
 def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, nb_negative, nb_pairs, seed):
@@ -43,6 +51,7 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
     UserError
         The arguments cannot be met.
     """
+    path = Path(path)
     nb_classes = bank_size ** (mosaic_shape[0] * mosaic_shape[1])
     _check_arguments(bank_size, nb_classes, mosaic_shape, database_size, nb_positive, nb_negative, nb_pairs, seed)
     stream = np.random.RandomState(seed)
@@ -51,13 +60,13 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
     def labels_of(numbers):
         return class_numbers_to_labels(numbers, bank_size, mosaic_shape).astype(dtype)
 
-    with atomic(path) as temporary, open_hdf5(temporary, mode="w") as file:
+    with atomic(path) as temporary, create_hdf5(temporary) as file:
         database = create_dataset(file, "database", (database_size, *mosaic_shape), dtype)
         for first in tqdm(range(0, database_size, BLOCK_SIZE), desc="database", unit="M", leave=False):
             count = min(BLOCK_SIZE, database_size - first)
             numbers = stream.randint(0, nb_classes, count, dtype=np.uint64)
             database[first : first + count] = labels_of(numbers)
-        mapped = map_dataset(database)
+        mapped = map_dataset(database, temporary)
 
         numbers, offsets, ids = _positive_queries(stream, mapped, bank_size, nb_classes, nb_positive)
         _write(file, "positive_queries", labels_of(numbers))
@@ -66,9 +75,13 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
         numbers = _negative_queries(stream, mapped, bank_size, nb_classes, nb_negative)
         _write(file, "negative_queries", labels_of(numbers))
         _write(file, "negative_pairs", labels_of(_negative_pairs(stream, nb_classes, nb_pairs)))
+        for dataset in file.values():
+            dataset.attrs["checksum"] = np.uint32(_checksum(map_dataset(dataset, temporary)))
         file.attrs["bank_size"] = bank_size
-        file.attrs["seed"] = seed
-        file.attrs["version"] = equihash.__version__
+        sizes = {"database": database_size, "positive_queries": nb_positive, "negative_queries": nb_negative}
+        sizes["negative_pairs"] = nb_pairs
+        made_by = provenance(task=path.parent.name, bank_size=bank_size, mosaic_shape=mosaic_shape, seed=seed, **sizes)
+        set_provenance(file, made_by)
 
 
 class Labels:
@@ -88,28 +101,67 @@ class Labels:
     ground_truth : (offsets int64 (P+1), ids int64)
     bank_size : int
     digest : str
-        Of the shapes and samples of all labels.
+        Of all labels; of samples of them where the file has no checksums.
     """
 
     def __init__(self, path, task):
-        command = f"python generate_labels.py {task} {path.stem} -b ... -d ... -p ... -n ... -t ... -m H W"
-        with open_hdf5(path, f": make it with: {command}") as file:
-            names = ("database", "positive_queries", "negative_queries", "negative_pairs")
-            for name in names:
-                if name not in file or file[name].dtype.kind != "u" or file[name].ndim != 3 + (name == names[3]):
+        self.path = path = Path(path)
+        self.command = f"python generate_labels.py {task} {path.stem} -b ... -d ... -p ... -n ... -t ... -m H W"
+        with read_hdf5(path, f": make it with: {self.command}") as file:
+            for name in NAMES:
+                if name not in file or file[name].dtype.kind != "u" or file[name].ndim != 3 + (name == NAMES[3]):
                     raise UserError(f"{path} is not a label file: it needs {name}, unsigned integers (N, h, w)")
-                if file[name].shape[-2:] != file["database"].shape[-2:]:
+                if file[name].shape[-2:] != file["database"].shape[-2:] or not file[name].dtype.isnative:
                     raise UserError(f"{path}: {name} and database have mosaics of different shapes")
                 setattr(self, name, map_dataset(file[name]))
-            self.digest = sample_digest(*(getattr(self, name) for name in names))
             self.mosaic_shape = self.database.shape[1:]
-            self.bank_size = int(file.attrs["bank_size"]) if "bank_size" in file.attrs else int(self.database.max()) + 1
+            if not self.database.size or self.negative_pairs.shape[1] != 2 or np.prod(self.mosaic_shape) > 64:
+                raise UserError(f"{path} is not a label file: its shapes are not those of a database and of pairs")
+            self.bank_size = get_attribute(file, "bank_size") or int(self.database.max()) + 1
+            if not 0 < self.nb_classes <= 2**63:
+                raise UserError(f"{path} is not a label file: {self.nb_classes} classes")
+            self._truth = None
             if "ground_truth_offsets" in file:
-                self.ground_truth = file["ground_truth_offsets"][:], file["ground_truth_ids"][:]
-                self._check_ground_truth(path)
+                self._truth = tuple(map_dataset(file[f"ground_truth_{name}"]) for name in ("offsets", "ids"))
+            self._checksums = {name: get_attribute(file[name], "checksum") for name in file}
+            arrays = [getattr(self, name) for name in NAMES]
+            if None not in [self._checksums[name] for name in NAMES]:
+                parts = [(array.shape, array.dtype, self._checksums[name]) for name, array in zip(NAMES, arrays)]
+                self.digest = digest_of(self.bank_size, parts)
             else:
-                numbers = labels_to_class_numbers(self.positive_queries, self.bank_size)
-                self.ground_truth = members(self.database, self.bank_size, numbers)
+                self.digest = sample_digest(*arrays)
+
+    @functools.cached_property
+    def ground_truth(self):
+        if self._truth is None:
+            return members(self.database, self.bank_size, labels_to_class_numbers(self.positive_queries, self.bank_size))
+        offsets, ids = (np.asarray(part) for part in self._truth)
+        good = offsets.dtype == ids.dtype == np.int64 and offsets.shape == (len(self.positive_queries) + 1,)
+        good = good and ids.ndim == 1 and offsets[0] == 0 and offsets[-1] == len(ids)
+        good = good and bool((np.diff(offsets) >= 0).all())
+        if not good or (len(ids) and not 0 <= ids.min() <= ids.max() < len(self.database)):
+            raise self._damaged("the ground truth")
+        return offsets, ids
+
+    def verify(self):
+        """Read all labels and compare them to their checksums and to the size of the bank.
+
+        Raises
+        ------
+        UserError
+            They are damaged.
+        """
+        arrays = {name: getattr(self, name) for name in NAMES}
+        if self._truth is not None:
+            arrays |= {"ground_truth_offsets": self._truth[0], "ground_truth_ids": self._truth[1]}
+        for name, array in arrays.items():
+            if name in NAMES and any(block.max() >= self.bank_size for block in _blocks(array)):
+                raise self._damaged(name)
+            if self._checksums[name] not in (None, _checksum(array)):
+                raise self._damaged(name)
+
+    def _damaged(self, what):
+        return UserError(f"{self.path}: {what} is damaged: make the labels again, with --force: {self.command} --force")
 
     def class_numbers(self, ids):
         """Class numbers of database items: uint64, one for each of `ids`."""
@@ -118,13 +170,6 @@ class Labels:
     @property
     def nb_classes(self):
         return self.bank_size ** int(np.prod(self.mosaic_shape))
-
-    def _check_ground_truth(self, path):
-        offsets, ids = self.ground_truth
-        good = len(offsets) == len(self.positive_queries) + 1 and offsets[0] == 0 and offsets[-1] == len(ids)
-        good = good and bool((np.diff(offsets) >= 0).all())
-        if not good or (len(ids) and not 0 <= ids.min() <= ids.max() < len(self.database)):
-            raise UserError(f"{path}: the ground truth is damaged: make the labels again with --force")
 
 
 def members(database, bank_size, numbers):
@@ -255,6 +300,14 @@ def _check_arguments(bank_size, nb_classes, mosaic_shape, database_size, nb_posi
         raise UserError(f"{nb_classes} classes do not fit in 63 bits: use a smaller bank (-b) or mosaic (-m)")
     if nb_pairs and nb_classes < 2:
         raise UserError("negative pairs need at least two classes: use -t 0 or a larger bank (-b)")
+
+
+def _blocks(array):
+    return (array[first : first + BLOCK_SIZE] for first in range(0, len(array), BLOCK_SIZE))
+
+
+def _checksum(array):
+    return functools.reduce(lambda checksum, block: zlib.crc32(block, checksum), _blocks(array), 0)
 
 
 def _as_codes(numbers):

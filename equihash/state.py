@@ -1,16 +1,18 @@
 """state.pth: the weights and all that a resumed run needs."""
 
-import hashlib
+import io
+import json
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
-import equihash
 from equihash.config import complete, differences, find_class
 from equihash.errors import UserError
-from equihash.files import atomic
+from equihash.files import atomic, digest_of
 
 # what may differ between a saved and a resumed run: how long it is and what is looked at on the way
 RUN_LENGTH_KEYS = ("nb_steps", "eval_freq", "eval_size")
@@ -30,18 +32,59 @@ def build_loader(config, which, device, seed=None):
     return find_class(config, "loader")(**config["loader_kwargs"], which=which, device=device, seed=seed)
 
 
-def save_state(path, config, network, trainer, results):
-    """Write state.pth atomically; `results` has the in-training evaluations of "train" and "valid" by step."""
+def check_instances(network, loader):
+    """Raise a `UserError` unless the network makes logits of the loader's instances, tried on one of them."""
+    with loader.reseeded(0), torch.inference_mode():
+        instance = loader.batch_from_labels(np.zeros((1, *loader.mosaic_shape), np.int64))
+        training = network.training
+        try:
+            logits = network.eval()(instance)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, LookupError, TypeError):
+            logits = None
+        network.train(training)
+    if getattr(logits, "shape", None) != (1, network.k):
+        raise UserError(
+            f"{type(network).__name__} does not take instances of shape {tuple(instance.shape[1:])}: "
+            "change network_class or loader_kwargs"
+        )
+
+
+def save_state(path, config, network, trainer, results, provenance):
+    """Write state.pth atomically.
+
+    Parameters
+    ----------
+    results : {"train": dict, "valid": dict}
+        The in-training evaluations by step.
+    provenance : dict
+        What made the state; the digest of the weights is added.
+
+    Raises
+    ------
+    UserError
+        The weights are not finite: the state that is there is kept.
+    """
+    weights = network.state_dict()
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"{name} is not finite at step {trainer.step}: training stopped, the last saved state is kept; "
+                "lower optim_kwargs:lr or clip_value"
+            )
     state = {
-        "version": equihash.__version__,
+        "provenance": {**provenance, "step": trainer.step, "weights": weights_digest(weights)},
         "config": config,
-        "net": network.state_dict(),
+        "net": weights,
         "trainer": trainer.state_dict(),
         "train_results": results["train"],
         "valid_results": results["valid"],
     }
+    content = io.BytesIO()  # a full disk is an error of Python's then, not of the archive's writer
+    torch.save(state, content)
     with atomic(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_state(path, command):
@@ -56,7 +99,7 @@ def load_state(path, command):
     Returns
     -------
     dict
-        config (completed), net, trainer, train_results, valid_results; numpy values made plain.
+        config (completed), net, trainer, train_results, valid_results, provenance; numpy values made plain.
 
     Raises
     ------
@@ -65,19 +108,81 @@ def load_state(path, command):
     """
     if not Path(path).is_file():
         raise UserError(f"{path} does not exist: train first with: {command}")
+    _check_archive(path)
     try:
         with torch.serialization.safe_globals(_published_types()):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(f"{path} is refused: it is damaged, or holds more than tensors, numbers and text") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as a state, it is damaged: {reason}") from None
     keys = ("config", "net", "trainer", "train_results", "valid_results")
     if not isinstance(state, dict) or not all(isinstance(state.get(key), dict) for key in keys):
         raise UserError(f"{path} is not a state: it must hold {', '.join(keys)}")
-    plain = {key: _plain(state[key]) for key in keys if key != "net"}
-    return {**plain, "config": complete(plain["config"]), "net": state["net"]}
+    try:
+        plain = {key: _plain(state.get(key, {})) for key in (*keys, "provenance")}
+        step, log = plain["trainer"].get("step"), plain["trainer"].get("training_log", {}).items()
+        whole = type(step) is int and step >= 0 and all(isinstance(value, torch.Tensor) for value in plain["net"].values())
+        whole = whole and all(map(_is_result, [*log, *plain["train_results"].items(), *plain["valid_results"].items()]))
+        json.dumps([plain["provenance"], plain["config"], [*log], plain["train_results"], plain["valid_results"]])
+    except (RecursionError, RuntimeError, ValueError, AttributeError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path} is not a state: its step, weights, log or results are not what they should be")
+    try:
+        config = complete(plain["config"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return {**plain, "config": config}
+
+
+def _check_archive(path):
+    """Raise a `UserError` unless `path` is a zip archive whose every byte is as it was written, and no larger inside
+    than outside: PyTorch itself checks neither."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+            damaged = packed or sum(entry.file_size for entry in entries) > Path(path).stat().st_size
+            damaged = damaged or archive.testzip() is not None
+    except (zipfile.BadZipFile, zlib.error, ValueError, LookupError, EOFError, NotImplementedError, RuntimeError):
+        damaged = True
+    if damaged:
+        raise UserError(f"{path} is not a state, or it is damaged")
+
+
+def _is_result(item):
+    """Whether a step and what was found at it can be drawn (published ones lack some numbers)."""
+    step, found = item
+    if type(step) is not int or not isinstance(found, dict):
+        return False
+    numbers = [value for name, value in found.items() if name.endswith("loss")]
+    if "recall" in found:
+        recall, entropies = found["recall"], found.get("worst_entropies")
+        if not (isinstance(recall, list) and len(recall) >= 3 and isinstance(entropies, dict) and {1, 2, 3, 4} <= set(entropies)):
+            return False
+        numbers += [*recall, *entropies.values()]
+    return all(isinstance(number, (int, float)) for number in numbers)
+
+
+def load_trainer(trainer, saved, path):
+    """Put a state's trainer into `trainer`, or say in one line why it does not fit."""
+    try:
+        trainer.load_state_dict(saved)
+        kinds = set()  # one number or one of each weight, under each name: the same for all parameters
+        for parameter, values in trainer.optimizer.state.items():
+            if not parameter.ndim:
+                continue
+            shapes = {name: getattr(value, "shape", None) for name, value in values.items()}
+            kinds.add(frozenset((name, shape and shape == parameter.shape) for name, shape in shapes.items()))
+            if not all(shape in (None, (), parameter.shape) for shape in shapes.values()):
+                kinds.add(None)
+        if len(kinds) > 1 and not isinstance(trainer.optimizer, torch.optim.Adafactor):  # which keeps rows and columns
+            raise ValueError("the optimizer's state is not that of these weights")
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} does not fit this training: {reason}; use --no_load to start anew") from None
 
 
 def load_weights(network, weights, path):
@@ -89,8 +194,8 @@ def load_weights(network, weights, path):
         raise UserError(f"{path} is of another network: {lines[min(1, len(lines) - 1)].strip()}") from None
 
 
-def check_same_config(state, current, precision, path):
-    """Refuse to go on from a state of another configuration or precision.
+def check_same_config(state, current, precision, path, banks=None):
+    """Refuse to go on from a state of another configuration, precision or image banks (digests by split).
 
     Raises
     ------
@@ -101,7 +206,8 @@ def check_same_config(state, current, precision, path):
     lines = differences({**current, **ignored}, {**state["config"], **ignored})
     saved_precision = state["trainer"].get("precision", str(precision))
     if saved_precision != str(precision):
-        lines.append(f"--precision {str(precision)[6:]}, not {saved_precision[6:]}")
+        lines.append(f"--precision {str(precision)[6:]}, not {str(saved_precision)[6:]}")
+    lines += [f"image banks {line}" for line in differences(banks or {}, state["provenance"].get("banks", banks or {}))]
     if lines:
         raise UserError(
             f"{path} was trained with another configuration: now {'; '.join(lines)}. "
@@ -111,16 +217,20 @@ def check_same_config(state, current, precision, path):
 
 def weights_digest(weights):
     """SHA-256 (first 16 hex digits) of a network's weights, names and shapes included."""
-    digest = hashlib.sha256()
+    contents = []
     for name, tensor in sorted(weights.items()):
         array = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
-        digest.update(array.numpy().tobytes())
-    return digest.hexdigest()[:16]
+        contents += [f"{name} {array.dtype} {tuple(array.shape)}", array.view(-1).view(torch.uint8).numpy().tobytes()]
+    return digest_of(*contents)
 
 
 def _plain(value):
-    """Turn numpy scalars and arrays of a published state into Python numbers, lists and tensors."""
+    """Turn numpy scalars and arrays of a published state into Python numbers, lists and tensors.
+
+    A tensor that is larger than the memory behind it is an error.
+    """
+    if isinstance(value, torch.Tensor) and value.nbytes > value.untyped_storage().nbytes():
+        raise ValueError("a tensor that is larger than its memory")
     if isinstance(value, dict):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -33,7 +33,7 @@ def train_all():
     for name, (cls, kwargs) in TRAINERS.items():
         torch.manual_seed(0)
         network = MnistMosaicCNN(k=16)
-        trainer = cls(network, MnistMosaic(MNIST, size=8, seed=1), nb_batch_per_step=6, **kwargs)
+        trainer = cls(network, MnistMosaic(MNIST, size=8, seed=1), nb_batch_per_step=4, **kwargs)
         trainer.train(5)
         trainer.aggregate()
         results[name] = network.state_dict(), trainer.state_dict()

@@ -11,6 +11,7 @@ from conftest import GOLDEN, QUICK, REPOSITORY, assert_same, quick
 from torch import nn
 
 from equihash.datasets import MnistMosaic
+from equihash.devices import select_precision
 from equihash.errors import UserError
 from equihash.models import MnistMosaicCNN
 from equihash.state import load_state, weights_digest
@@ -120,6 +121,11 @@ def test_bfloat16_is_close_to_float32():
         trainer.train(1)
     error = (logits[torch.bfloat16] - logits[torch.float32]).norm() / logits[torch.float32].norm()
     assert 0 < error < 0.05
+
+
+def test_float32_is_not_tf32():
+    select_precision("float32", torch.device("cpu"))
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(workspace):

@@ -7,7 +7,7 @@ import torch
 
 from equihash.devices import available_memory
 from equihash.errors import UserError, nearest
-from equihash.files import open_hdf5
+from equihash.files import check_size, open_hdf5, read_hdf5
 
 LOCATIONS = ("auto", "device", "host", "mapped")
 FREE_SHARE = 0.5  # of the free memory that a bank may take where the location is "auto"
@@ -37,11 +37,12 @@ class ImageBank:
             raise UserError(f"unknown bank location {location!r}{nearest(location, LOCATIONS)}")
         self.device = torch.device(device)
         self.row_shape = tuple(row_shape)
-        file = open_hdf5(path, hint)
-        dataset = file.get(name)
-        if getattr(dataset, "shape", (0,))[1:] != self.row_shape or dataset.dtype != dtype or not len(dataset):
-            file.close()
-            raise UserError(f"{path} does not hold `{name}`, {np.dtype(dtype)} (N, {str(self.row_shape)[1:]}{hint}")
+        with read_hdf5(path, hint) as file:
+            dataset = file.get(name)
+            if getattr(dataset, "shape", (0,))[1:] != self.row_shape or dataset.dtype != dtype or not len(dataset):
+                raise UserError(f"{path} does not hold `{name}`, {np.dtype(dtype)} (N, {str(self.row_shape)[1:]}{hint}")
+            check_size(dataset)
+        dataset = open_hdf5(path)[name]
         self.shape = dataset.shape
         self.location = self._choose(dataset.size * dataset.dtype.itemsize) if location == "auto" else location
         if self.location == "mapped":

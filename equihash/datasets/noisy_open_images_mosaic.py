@@ -55,7 +55,7 @@ class NoisyOpenImagesMosaic(MosaicDataset):
     def __init__(
         self,
         open_images_path,
-        perlin_noise_path,
+        perlin_noise_path=None,
         size=None,
         which="train",
         device="cpu",
@@ -76,6 +76,7 @@ class NoisyOpenImagesMosaic(MosaicDataset):
             self.noises = [PerlinNoise(HEIGHT, WIDTH, period) for period, _ in RESOLUTIONS.values()]
         else:
             self.noises = [StoredNoise(perlin_noise_path, name, bank_location, device) for name in RESOLUTIONS]
+        self.banks = [self.bank, *(noise.bank for noise in self.noises if isinstance(noise, StoredNoise))]
         x = torch.linspace(-1, 1, WIDTH).expand(HEIGHT, WIDTH)
         y = torch.linspace(-1, 1, HEIGHT)[:, None].expand(HEIGHT, WIDTH)
         self.grid = torch.stack([x, y]).to(self.device)

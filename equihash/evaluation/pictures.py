@@ -9,10 +9,8 @@ import torch
 from matplotlib import pyplot as plt
 
 from equihash.datasets.procedural import ENCODING_SEED, ProceduralDatabase
-from equihash.devices import select_device
 from equihash.evaluation.retrieval import count_retrieved
 from equihash.files import atomic
-from equihash.state import build_loader, load_state
 
 BLUE, ORANGE, GREEN, RED, GREY = "#3366aa", "#dd7722", "#2a9d4a", "#cc3333", "#888888"
 
@@ -98,9 +96,7 @@ def draw_gallery(path, database, index, per_kind=3, nb_shown=3, nb_queries=2000)
     nb_queries : int
         How many queries of each sign are looked at.
     """
-    files, labels = database.files, database.labels
-    config = load_state(files.experiment.state_path, files.experiment.training_command())["config"]
-    loader = build_loader(config, files.which, select_device(_device_of(database)))
+    files, labels, loader = database.files, database.labels, database.loader
     answers = {}  # kind -> [(queries, query, [(item, colour)])]
     for sign in ("positive", "negative"):
         codes = np.ascontiguousarray(database.query_codes(sign)[:nb_queries])
@@ -152,12 +148,6 @@ def _coloured(retrieved, relevant, nb_shown):
         (np.setdiff1d(relevant, retrieved), GREY),
     ]
     return [(item, colour) for items, colour in groups for item in items.tolist()][:nb_shown]
-
-
-def _device_of(database):
-    """Where the mosaics were made, if that is here: another kind of device would draw other noise."""
-    device = database.fingerprints.provenance.get("device", "cpu")
-    return device if device != "cuda" or torch.cuda.is_available() else "cpu"
 
 
 def _image(instance, loader):

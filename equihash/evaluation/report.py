@@ -7,6 +7,7 @@ from equihash.evaluation.counts import Counts
 from equihash.evaluation.pictures import draw_gallery, draw_hamming_distances
 from equihash.evaluation.retrieval import EncodedDatabase, count, evaluate_database
 from equihash.fingerprints import index_metadata, load_index
+from equihash.provenance import provenance
 
 
 def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
@@ -26,6 +27,8 @@ def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
     database, numbers = EncodedDatabase(files), numbers_of_lookups(nb_lookups, queries)
     pictures = "hamming_distances.png"
     if nb_shards == 1:
+        if queries:
+            database.loader  # for the gallery; its images may have changed: better said before the work than after
         index = load_index(files, database.fingerprints)
         counts = count(database, index, numbers)
     else:
@@ -44,7 +47,7 @@ def count_shard(files, nb_lookups, queries, shard, nb_shards):
     database = EncodedDatabase(files)
     index = load_index(files, database.fingerprints, shard, nb_shards)
     path = files.counts(shard, nb_shards)
-    count(database, index, numbers_of_lookups(nb_lookups, queries)).save(path, _metadata(database))
+    count(database, index, numbers_of_lookups(nb_lookups, queries)).save(path, provenance(**_work(database, shard, nb_shards)))
     print(f"{files.experiment}: shard {shard} of {nb_shards}, {len(index):,} items: {path}")
 
 
@@ -56,11 +59,13 @@ def sum_of_shards(database, numbers, nb_shards):
     UserError
         The counts of a shard are missing, or of other fingerprints or numbers of lookups.
     """
-    files, counts = database.files, []
+    files, labels, counts = database.files, database.labels, []
+    nb_queries = len(labels.positive_queries), len(labels.negative_queries)
     options = f" --nb_lookups {' '.join(map(str, numbers))}" if numbers else " --no_queries"
     for shard in range(nb_shards):
         command = files.command("evaluate_binary_equihash.py", shard, nb_shards) + options
-        counts.append(Counts.load(files.counts(shard, nb_shards), _metadata(database), numbers, command))
+        path = files.counts(shard, nb_shards)
+        counts.append(Counts.load(path, _work(database, shard, nb_shards), numbers, nb_queries, command))
     return reduce(add, counts)
 
 
@@ -68,6 +73,7 @@ def numbers_of_lookups(nb_lookups, queries):
     return sorted({1, *nb_lookups}) if queries else []
 
 
-def _metadata(database):
-    """What counts say of the fingerprints and labels that they are of."""
-    return {**index_metadata(database.fingerprints), "labels": database.labels.digest}
+def _work(database, shard, nb_shards):
+    """What the counts of a shard say that they are of."""
+    labels = database.labels.digest
+    return {**index_metadata(database.fingerprints), "labels": labels, "shard": shard, "nb_shards": nb_shards}

@@ -5,16 +5,20 @@ number retrieved is a count of the index, and the relevant ones are found by loo
 truth. Both are cheap however many items share a code.
 """
 
-import numpy as np
+from functools import cached_property
 
-import equihash
+import numpy as np
+import torch
+
+from equihash.devices import select_device
 from equihash.errors import UserError
 from equihash.evaluation.counts import Counts
 from equihash.evaluation.intervals import clopper_pearson, irrelevant_collision_rate
 from equihash.files import write_json
-from equihash.fingerprints import Fingerprints, expected_provenance
-from equihash.labels import Labels
+from equihash.fingerprints import Fingerprints, expected_work
+from equihash.provenance import bank_digest, check_provenance, provenance
 from equihash.search import probe_codes
+from equihash.state import build_loader, load_state
 
 PROBE_BLOCK = 1 << 18  # queries x probes handled at once
 MAXIMUM_DISTANCE = 3
@@ -34,25 +38,39 @@ class EncodedDatabase:
     """
 
     def __init__(self, files):
-        self.files = files
-        self.expected = expected_provenance(files)
-        self.labels = Labels(files.labels, files.experiment.task)
-        self.fingerprints = self._open(files.fingerprints)
+        self.files, self._opened = files, {}
+        self.labels, self.expected = expected_work(files)
+        self.fingerprints = self._open(files.fingerprints, (len(self.labels.database), None))
         self.codes = self.fingerprints.values  # uint8 (N, nbytes)
-        self.triplets = self._open(files.triplets).values  # uint8 (T, 3, nbytes)
-        if len(self.codes) != len(self.labels.database):
-            raise UserError(
-                f"{files.fingerprints} has {len(self.codes)} items, {files.labels} has {len(self.labels.database)}: "
-                f"run {files.command('encode.py')}"
-            )
+        made_by = self.fingerprints.provenance
+        for key in {"device", "precision", "bank"} & set(made_by):
+            self.expected[key] = made_by[key], f"{files.fingerprints} is"
+        self.nbytes = self.codes.shape[1]
+        self.triplets = self._open(files.triplets, (len(self.labels.negative_pairs), 3, self.nbytes)).values
+        self.labels.verify()
+
+    @cached_property
+    def loader(self):
+        """The dataset that makes the mosaics again, after checking that its images are the ones that were encoded."""
+        experiment = self.files.experiment
+        config = load_state(experiment.state_path, experiment.training_command())["config"]
+        made_by = self.fingerprints.provenance
+        # another kind of device would draw other noise
+        device = "cuda" if made_by.get("device") == "cuda" and torch.cuda.is_available() else "cpu"
+        loader = build_loader(config, self.files.which, select_device(device))
+        expected = {"bank": (bank_digest(loader), "the images there now are")}
+        check_provenance(self.files.fingerprints, made_by, expected, self.files.command("encode.py"))
+        return loader
 
     def query_codes(self, sign):
         """Fingerprints of the "positive" or "negative" queries: uint8 (Q, nbytes)."""
-        return self._open(self.files.queries(sign, "fingerprints")).values
+        shape = len(getattr(self.labels, f"{sign}_queries")), self.nbytes
+        return self._open(self.files.queries(sign, "fingerprints"), shape).values
 
     def query_logits(self, sign):
         """Logits of the queries: float32 (Q, k)."""
-        return self._open(self.files.queries(sign, "logits"), "logits").values
+        shape = len(getattr(self.labels, f"{sign}_queries")), 8 * self.nbytes
+        return self._open(self.files.queries(sign, "logits"), shape, "logits").values
 
     def ground_truth(self, sign):
         """The relevant items of each query, none for the negative ones: (offsets int64 (Q+1), ids int64)."""
@@ -60,8 +78,10 @@ class EncodedDatabase:
             return self.labels.ground_truth
         return np.zeros(len(self.labels.negative_queries) + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
 
-    def _open(self, path, name="codes"):
-        return Fingerprints(path, self.files.command("encode.py"), self.expected, name)
+    def _open(self, path, shape, name="codes"):
+        if path not in self._opened:
+            self._opened[path] = Fingerprints(path, self.files.command("encode.py"), self.expected, shape, name)
+        return self._opened[path]
 
 
 def count(database, index, nb_lookups):
@@ -107,8 +127,7 @@ def evaluate_database(database, counts):
         "name": files.experiment.config["name"],
         "database": files.database,
         "which": files.which,
-        "version": equihash.__version__,
-        "provenance": database.fingerprints.provenance,
+        "provenance": provenance(fingerprints=database.fingerprints.provenance),
         "database_size": size,
         "nb_classes": labels.nb_classes,
         "intervals": {},

@@ -14,10 +14,6 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
 
-    #if defined(__GNUC__) && !defined(__clang__)
-    #pragma GCC optimize("no-predictive-commoning")          /* it would run out of registers */
-    #endif
-
     #define SIDE 5                         /* of the kernel */
     #define VECTORS 3
     #define CHANNELS (8 * VECTORS)
@@ -30,10 +26,21 @@ cdef extern from *:
     typedef uint16_t halves __attribute__((vector_size(16), aligned(2)));
     typedef uint8_t bytes8 __attribute__((vector_size(8), aligned(1)));
 
-    #if defined(__x86_64__) && defined(__linux__)
-    #define FOR_EACH_PROCESSOR __attribute__((target_clones("fma", "default")))
+    #if defined(__x86_64__) && defined(__linux__) && !defined(__clang__) && __GNUC__ >= 12
+    #define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
     #else
     #define FOR_EACH_PROCESSOR
+    #endif
+
+    /* For each of the 8 channels the one of four numbers (there twice, in lanes) that its place, 0 to 3, says. */
+    #if defined(__clang__)
+    #define PICK(four, place)                                                                           \
+        (((vector){0} + (four)[0]) * -__builtin_convertvector((place) == 0, vector) +                   \
+         ((vector){0} + (four)[1]) * -__builtin_convertvector((place) == 1, vector) +                   \
+         ((vector){0} + (four)[2]) * -__builtin_convertvector((place) == 2, vector) +                   \
+         ((vector){0} + (four)[3]) * -__builtin_convertvector((place) == 3, vector))
+    #else
+    #define PICK(four, place) __builtin_shuffle(four, place)
     #endif
 
     /* Vector number i of an array of floats, or of bfloat16 (the upper half of a float, rounded to even). */
@@ -125,7 +132,8 @@ cdef extern from *:
                                    float *bias) {
         const int stride = columns + SIDE - 1;
         const vector *a = (const vector *)factors, *b = a + VECTORS, *c = b + VECTORS;
-        vector placed[2][VECTORS][LARGEST];              /* two rows of the gradient of the convolution's output */
+        vector slopes[VECTORS][LARGEST / 2], squares[LARGEST + SIDE];
+        mask places[VECTORS][LARGEST / 2];
         vector bias_sums[VECTORS] = {{0}};
         int number = 0;
         memset(weight, 0, SIDE * SIDE * CHANNELS * sizeof *weight);
@@ -134,28 +142,23 @@ cdef extern from *:
                 for (int v = 0; v < VECTORS; v++, number++) {
                     vector slope = LOAD(gradient, number, bfloat16);
                     slope = a[v] * slope + b[v] * LOAD(pooled, number, bfloat16) + c[v];
-                    mask which = __builtin_convertvector(((const bytes8 *)kept)[number], mask);
-                    for (int place = 0; place < 4; place++)
-                        placed[place / 2][v][2 * x + place % 2] = (vector)((which == place) & (mask)slope);
-                    bias_sums[v] += (vector)((which != NONE) & (mask)slope);
+                    places[v][x] = __builtin_convertvector(((const bytes8 *)kept)[number], mask);
+                    slopes[v][x] = (vector)((places[v][x] != NONE) & (mask)slope);
+                    places[v][x] &= 3;
+                    bias_sums[v] += slopes[v][x];
                 }
-            /* Two of the ten pairs of a row here and a row of the kernel at a time: as many sums as there are registers. */
-            for (int v = 0; v < VECTORS; v++)
-                for (int pair = 0; pair < 2 * SIDE; pair += 2) {
-                    const int row = pair / SIDE, i = pair % SIDE, row2 = (pair + 1) / SIDE, i2 = (pair + 1) % SIDE;
-                    const float *pixels = image + (2 * y + row + i) * stride;
-                    const float *pixels2 = image + (2 * y + row2 + i2) * stride;
-                    vector sums[SIDE] = {{0}}, sums2[SIDE] = {{0}};
-                    for (int x = 0; x < columns; x++)
-                        for (int j = 0; j < SIDE; j++) {
-                            sums[j] += pixels[x + j] * placed[row][v][x];
-                            sums2[j] += pixels2[x + j] * placed[row2][v][x];
-                        }
-                    for (int j = 0; j < SIDE; j++) {
-                        ((vector *)(weight + (i * SIDE + j) * CHANNELS))[v] += sums[j];
-                        ((vector *)(weight + (i2 * SIDE + j) * CHANNELS))[v] += sums2[j];
-                    }
+            for (int i = 0; i < SIDE; i++) {
+                const float *upper = image + (2 * y + i) * stride, *lower = upper + stride;
+                for (int x = 0; x < stride - 1; x++)
+                    squares[x] = (vector){upper[x], upper[x + 1], lower[x], lower[x + 1],
+                                          upper[x], upper[x + 1], lower[x], lower[x + 1]};
+                for (int v = 0; v < VECTORS; v++) {
+                    vector sums[SIDE] = {{0}};
+                    for (int x = 0; x < columns / 2; x++)
+                        for (int j = 0; j < SIDE; j++) sums[j] += slopes[v][x] * PICK(squares[2 * x + j], places[v][x]);
+                    for (int j = 0; j < SIDE; j++) ((vector *)(weight + (i * SIDE + j) * CHANNELS))[v] += sums[j];
                 }
+            }
         }
         memcpy(bias, bias_sums, sizeof bias_sums);
     }

@@ -5,11 +5,11 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from equihash.errors import UserError
-from equihash.files import atomic
+from equihash.files import atomic, create_hdf5, set_provenance
+from equihash.provenance import provenance
 
 PATH = "data/datasets/Mnist/mnist.hdf5"
 # name, shape, MD5 of the uncompressed content
@@ -26,7 +26,7 @@ LABELS = (
 def prepare_mnist(source=None, output=PATH):
     """Write `x` uint8 (70000, 28, 28), the training digits then the test digits, and `y` uint8 (70000,).
 
-    The same digits give the same file, byte for byte, with the same version of h5py.
+    The same digits give the same file, byte for byte, with the same versions of the libraries.
 
     Parameters
     ----------
@@ -44,10 +44,12 @@ def prepare_mnist(source=None, output=PATH):
             images, labels = _read_all(_download(folder))
     else:
         images, labels = _read_all(Path(source))
-    with atomic(output) as temporary, h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
+    with atomic(output) as temporary, create_hdf5(temporary) as file:
         options = {"compression": "gzip", "compression_opts": 7, "track_times": False}
         file.create_dataset("x", data=images, chunks=(1000, 28, 28), **options)
         file.create_dataset("y", data=labels, chunks=(10_000,), **options)
+        md5s = {name: md5 for name, _, md5 in (*IMAGES, *LABELS)}
+        set_provenance(file, provenance(md5=md5s))
 
 
 def _download(folder):

@@ -4,21 +4,23 @@ The published ones are centre crops of Open Images (Kuznetsova et al., IJCV 2020
 """
 
 import hashlib
+import io
 import json
 import os
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
-import h5py
 import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from equihash.datasets.noisy_open_images_mosaic import SIDE
 from equihash.errors import UserError
-from equihash.files import atomic
+from equihash.files import atomic, create_hdf5, digest_of, locked, naming, set_provenance, write_all
 from equihash.prepare.download import download_hdf5
+from equihash.provenance import provenance
 
 FOLDER = "data/datasets/OpenImages/hdf5"
 REPOSITORY = "duchema/open-images-100k-180x180"
@@ -57,7 +59,11 @@ def prepare_open_images(source, output):
     names = _list(source)
     if not names:
         raise UserError(f"{source} is empty")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    with locked(output):
+        return _prepare_open_images(source, output, names)
+
+
+def _prepare_open_images(source, output, names):
     journal = _Journal(output, names)
     with (
         journal,
@@ -77,10 +83,12 @@ def prepare_open_images(source, output):
         journal.delete()
         raise UserError(f"{source} holds no readable picture")
     rows = np.memmap(journal.rows_path, np.uint8, "r", shape=(counts["kept"], SIDE, SIDE, 3))
-    with atomic(output) as temporary, h5py.File(temporary, "w") as file:
+    with atomic(output) as temporary, create_hdf5(temporary) as file:
         images = file.create_dataset("images", rows.shape, np.uint8)
         for first in range(0, len(rows), COPY_BLOCK):
             images[first : first + COPY_BLOCK] = rows[first : first + COPY_BLOCK]
+        made_by = provenance(images=digest_of(journal.outcomes), **counts)
+        set_provenance(file, made_by)
     journal.delete()
     return counts
 
@@ -101,14 +109,24 @@ class _Journal:
         self.rows_path = output.with_name(f".{output.name}.partial")
         self.path = output.with_name(f".{output.name}.journal")
         listing = hashlib.sha256(b"\0".join(map(os.fsencode, names))).hexdigest()
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        lines = [json.loads(line) for line in lines if line.endswith("\n")]
-        self.outcomes = lines[1:] if lines[:1] == [listing] else []
+        try:
+            lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+            lines = [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError:
+            lines = []
+        self.outcomes = self._still_true(lines[1:]) if lines[:1] == [listing] else []
         self.digests = {outcome for outcome in self.outcomes if outcome not in ("unreadable", "duplicate")}
-        if len(self.digests) * SIDE * SIDE * 3 > (self.rows_path.stat().st_size if self.rows_path.exists() else 0):
-            self.outcomes, self.digests = [], set()
         with atomic(self.path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in [listing, *self.outcomes]))
+
+    def _still_true(self, outcomes):
+        """The outcomes up to the first image that is not there as it was: a power cut can lose what was written last."""
+        with open(self.rows_path, "rb") if self.rows_path.exists() else nullcontext(io.BytesIO()) as file:
+            for position, outcome in enumerate(outcomes):
+                if outcome not in ("unreadable", "duplicate"):
+                    if hashlib.sha256(file.read(SIDE * SIDE * 3)).hexdigest() != outcome:
+                        return outcomes[:position]
+        return outcomes
 
     def __enter__(self):
         self.rows_file = open(self.rows_path, "ab", buffering=0)
@@ -121,7 +139,8 @@ class _Journal:
 
     def add(self, outcome):
         self.outcomes.append(outcome)
-        self.file.write(json.dumps(outcome) + "\n")
+        with naming(self.path):
+            self.file.write(json.dumps(outcome) + "\n")
 
     def add_image(self, image):
         content = image.tobytes()
@@ -129,7 +148,8 @@ class _Journal:
         if digest in self.digests:
             self.add("duplicate")
         else:
-            self.rows_file.write(content)
+            with naming(self.rows_path):
+                write_all(self.rows_file, content)
             self.digests.add(digest)
             self.add(digest)
 

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, RESOLUTIONS, WIDTH
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import UserError
-from equihash.files import atomic
+from equihash.files import atomic, create_hdf5, locked, naming, set_provenance, write_all
 from equihash.prepare.download import download_hdf5
+from equihash.provenance import provenance
 
 matplotlib.use("Agg")
 
@@ -40,31 +41,36 @@ def prepare_perlin(nb_maps=NB_MAPS, output=PATH):
     if nb_maps < 1:
         raise UserError(f"--nb_maps must be at least 1, not {nb_maps}")
     output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    with locked(output):
+        _prepare_perlin(nb_maps, output)
+
+
+def _prepare_perlin(nb_maps, output):
     partial = output.with_name(f".{output.name}.partial")
     batch_bytes = BATCH * len(RESOLUTIONS) * HEIGHT * WIDTH
     nb_batches = -(-nb_maps // BATCH)
-    done = min(partial.stat().st_size // batch_bytes, nb_batches) if partial.exists() else 0
+    # after a power cut the last batch may be of zeros
+    done = min(max(partial.stat().st_size // batch_bytes - 1, 0), nb_batches) if partial.exists() else 0
     # The finished file stands beside the gathered maps for a moment.
     needed = (2 * nb_batches - done) * batch_bytes
     if needed > shutil.disk_usage(output.parent).free:
         raise UserError(f"{output.parent} needs {needed / 1e9:.1f} GB of free disk; make fewer maps with --nb_maps")
     noises = [PerlinNoise(HEIGHT, WIDTH, period) for period, _ in RESOLUTIONS.values()]
-    with open(partial, "ab") as file, tqdm(total=nb_batches * BATCH, initial=done * BATCH, unit="map") as bar:
+    with naming(partial), open(partial, "ab", buffering=0) as file, tqdm(total=nb_batches * BATCH, initial=done * BATCH, unit="map") as bar:
         file.truncate(done * batch_bytes)
         for number in range(done, nb_batches):
             generator = torch.Generator().manual_seed((SEED << 32) + number)
             maps = [noise.maps(noise.draw(BATCH, generator)).round_().to(torch.int8) for noise in noises]
-            file.write(torch.stack(maps).numpy().tobytes())
+            write_all(file, torch.stack(maps).numpy().tobytes())
+            os.fsync(file.fileno())
             bar.update(BATCH)
-        file.flush()
-        os.fsync(file.fileno())
     batches = np.memmap(partial, np.int8, "r", shape=(nb_batches, len(RESOLUTIONS), BATCH, HEIGHT, WIDTH))
-    with atomic(output) as temporary, h5py.File(temporary, "w") as file:
+    with atomic(output) as temporary, create_hdf5(temporary) as file:
         for number, name in enumerate(RESOLUTIONS):
             maps = file.create_dataset(name, (nb_maps, HEIGHT, WIDTH), np.int8)
             for first in range(0, nb_maps, BATCH):
                 maps[first : first + BATCH] = batches[first // BATCH, number, : nb_maps - first]
+        set_provenance(file, provenance(maps=nb_maps, seed=SEED, resolutions=RESOLUTIONS))
     partial.unlink()
 
 

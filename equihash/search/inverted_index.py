@@ -30,6 +30,7 @@ PAGE = 4096
 WIDE_FROM = 2**32           # from so many items on, a number takes 8 bytes instead of 4
 MOST_PARTITION_BITS = 13    # so many partitions can be written to at once from a core's cache
 MOST_ROWS = 2**22           # rows of a file read at once
+MOST_METADATA = 2**24       # bytes of JSON
 LARGE_GROUP = 64            # a larger group of equal codes is not sorted by insertion
 
 
@@ -481,14 +482,21 @@ def _read_header(path, file):
     if version != VERSION:
         raise UserError(f"{path} is an index of version {version}, and this is version {VERSION}: {REBUILD}")
     file_size = os.fstat(file.fileno()).st_size
-    metadata = file.read(min(metadata_size, file_size))
-    if file.read(CRC.size) != CRC.pack(zlib.crc32(header + metadata)):
+    metadata = file.read(min(metadata_size, MOST_METADATA))
+    if file.read(CRC.size) != CRC.pack(zlib.crc32(header + metadata)) or not nbytes:
+        raise UserError(f"{path} is damaged: {REBUILD}")
+    try:
+        content = json.loads(metadata)
+    except (ValueError, RecursionError):
+        content = None
+    whole = (shard, nb_shards, nb_items) == (0, 1, size)
+    if not isinstance(content, dict) or not (whole or shard < nb_shards > 1 and nb_items <= size):
         raise UserError(f"{path} is damaged: {REBUILD}")
     layout = _Layout(size, nbytes, shard, nb_shards, nb_items)
     sections, end = layout.sections(metadata_size)
     if file_size != end:
         raise UserError(f"{path} has {file_size} bytes and should have {end}: {REBUILD}")
-    return layout, json.loads(metadata), checksums, sections, end
+    return layout, content, checksums, sections, end
 
 
 @contextmanager

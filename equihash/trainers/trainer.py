@@ -332,8 +332,8 @@ class Trainer:
 class PairwiseSum:
     """Sum of the gradients of sub-batches, two by two as in a tournament.
 
-    Runs of sub-batches on two processes add up to the very bits that one process gets. They must: where a gradient
-    is 0 but for rounding, as of a bias before batch norm, Adam makes full steps of it.
+    Runs of sub-batches, as many as a power of two, add up on several processes to the very bits that one process
+    gets. They must: where a gradient is 0 but for rounding, as of a bias before batch norm, Adam makes full steps of it.
     """
 
     def __init__(self, parameters):

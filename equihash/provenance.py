@@ -1,0 +1,68 @@
+"""What made a file, kept in it, so that files which do not belong together are never mixed up.
+
+There is no clock time in it: the same work makes the same bytes. Versions are recorded and compared by nobody.
+"""
+
+import h5py
+import numpy as np
+import torch
+
+import equihash
+from equihash.files import digest_of
+from equihash.errors import UserError
+
+NB_SAMPLES = 256  # images of a bank that are looked at
+
+
+def provenance(**work):
+    """Return `work` with the versions of this product and of the libraries that decide about results."""
+    libraries = {module.__name__: str(module.__version__) for module in (torch, np, h5py)}
+    return {"version": equihash.__version__, "libraries": libraries, **work}
+
+
+def work_of(experiment, config, device, precision):
+    """What every file that a network has a part in says: a dict for `provenance`."""
+    return {
+        "task": experiment.task,
+        "model": experiment.model,
+        "variant": experiment.variant,
+        "name": config["name"],
+        "config": config,
+        "device": device.type,
+        "precision": str(precision).removeprefix("torch."),
+    }
+
+
+def bank_digest(loader):
+    """SHA-256 (first 16 hex digits) of the sizes and of evenly spaced images of the banks of a dataset."""
+    contents = []
+    for bank in loader.banks:
+        rows = torch.from_numpy(np.unique(np.linspace(0, len(bank) - 1, NB_SAMPLES).astype(np.int64)))
+        images = bank[rows].cpu().numpy()
+        contents += [len(bank), images.dtype, images.shape, images.tobytes()]
+    return digest_of(*contents)
+
+
+def check_provenance(path, found, expected, command):
+    """Refuse a file that something else made than what is there now.
+
+    Parameters
+    ----------
+    path : Path
+    found : dict
+        The file's provenance; what it does not say (files in the published format say nothing) is not checked.
+    expected : dict of str to (value, str)
+        What it must say, and where that comes from.
+    command : str
+        What makes the file anew.
+
+    Raises
+    ------
+    UserError
+        It names both sides and the command.
+    """
+    for key, (value, source) in expected.items():
+        if found.get(key, value) != value:
+            at = f" (step {found['step']})" if key == "weights" and "step" in found else ""
+            why = {"weights": ": training went on", "labels": ": the labels were made again"}.get(key, "")
+            raise UserError(f"{path} is of {key} {found[key]}{at}, {source} of {value}{why}; run {command}")
