@@ -8,6 +8,7 @@ neither and are not checked.
 
 import math
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -27,6 +28,7 @@ from equihash.search import InvertedIndex
 from equihash.state import build_loader, build_network, check_instances, load_state, load_weights, weights_digest
 
 TRIPLETS_SEED = 0xFAB
+AHEAD = 2  # chunks that may wait to be written
 MERGE_BLOCK = 10_000_000  # codes copied at once
 IDENTITY = ("weights", "labels", "bank", "which", "network", "loader")  # what makes two encodings the same work
 
@@ -152,7 +154,7 @@ class Triplets:
 def encode_items(network, database, precision, outputs, first, nb_items, flush_freq, what):
     """Encode the items `first` to `first` + `nb_items` of a procedural database, from where the files stop.
 
-    The next chunk is made while one is encoded.
+    While one chunk goes through the network, the next is made and the last is written.
 
     Parameters
     ----------
@@ -174,22 +176,34 @@ def encode_items(network, database, precision, outputs, first, nb_items, flush_f
     done -= done % CHUNK_SIZE
     chunks = range((first + done) // CHUNK_SIZE, math.ceil((first + nb_items) / CHUNK_SIZE))
     waiting = []  # (packed codes, logits) of each chunk not yet written
+
+    def store(logits, is_last):
+        nonlocal done
+        logits = logits.cpu().numpy()
+        waiting.append((np.packbits(logits > 0, axis=-1), logits))
+        bar.update(len(logits))
+        if len(waiting) == flush_freq or is_last:
+            for output, values in zip(outputs, zip(*waiting)):
+                output.write(done, np.concatenate(values))
+            done += sum(len(codes) for codes, _ in waiting)
+            waiting.clear()
+
     with (
-        ThreadPoolExecutor(1) as pool,
+        ThreadPoolExecutor(1) as maker,
+        ThreadPoolExecutor(1) as writer,
         distributed.progress_bar(total=nb_items, initial=done, desc=what, unit="mosaic", unit_scale=True) as bar,
     ):
-        following = pool.submit(database.chunk, chunks[0]) if chunks else None
+        following = maker.submit(database.chunk, chunks[0])
+        stored = deque()
         for number in chunks:
             instances = following.result()
-            following = pool.submit(database.chunk, number + 1) if number + 1 in chunks else None
-            logits = compute_logits(network, instances, precision).cpu().numpy()
-            waiting.append((np.packbits(logits > 0, axis=-1), logits))
-            bar.update(len(logits))
-            if len(waiting) == flush_freq or following is None:
-                for output, values in zip(outputs, zip(*waiting)):
-                    output.write(done, np.concatenate(values))
-                done += sum(len(codes) for codes, _ in waiting)
-                waiting = []
+            following = maker.submit(database.chunk, number + 1) if number + 1 in chunks else None
+            logits = compute_logits(network, instances, precision)
+            stored.append(writer.submit(store, logits, following is None))
+            if len(stored) > AHEAD:
+                stored.popleft().result()
+        for each in stored:
+            each.result()
 
 
 class RowFile:
