@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -231,6 +232,8 @@ def _plain(value):
     """
     if isinstance(value, torch.Tensor) and value.nbytes > value.untyped_storage().nbytes():
         raise ValueError("a tensor that is larger than its memory")
+    if isinstance(value, str):
+        return sys.intern(value)  # as the names in a program are: a state that is saved again has the same bytes
     if isinstance(value, dict):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
