@@ -257,8 +257,9 @@ class RowFile:
         )
         self.nb_rows_written = min(int(map_dataset(file["size"])[0]), len(dataset))
         items = map_dataset(dataset).reshape(-1, self.shape[-1])[: self.nb_items_written()]
-        nb_chunks = math.ceil(len(items) / CHUNK_SIZE) if self.nb_rows_written == len(dataset) else len(items) // CHUNK_SIZE
-        items = items[: nb_chunks * CHUNK_SIZE]
+        if self.nb_rows_written < len(dataset):  # the checksums are of whole chunks
+            items = items[: len(items) // CHUNK_SIZE * CHUNK_SIZE]
+        nb_chunks = math.ceil(len(items) / CHUNK_SIZE)
         damaged = np.flatnonzero(checksums(items, CHUNK_SIZE) != map_dataset(file["checksums"])[:nb_chunks])
         if len(damaged):
             self.nb_rows_written = int(damaged[0]) * CHUNK_SIZE // self.items_per_row
@@ -314,7 +315,7 @@ class Fingerprints:
 
 
 def expected_work(files):
-    """Return the `Labels` of a database and what fingerprints must say to be of these labels and the present weights."""
+    """Return the `Labels` of a database, and what fingerprints must say to be of them and of the present weights."""
     experiment = files.experiment
     state = load_state(experiment.state_path, experiment.training_command())
     labels = Labels(files.labels, experiment.task)

@@ -135,7 +135,8 @@ class Labels:
     @functools.cached_property
     def ground_truth(self):
         if self._truth is None:
-            return members(self.database, self.bank_size, labels_to_class_numbers(self.positive_queries, self.bank_size))
+            numbers = labels_to_class_numbers(self.positive_queries, self.bank_size)
+            return members(self.database, self.bank_size, numbers)
         offsets, ids = (np.asarray(part) for part in self._truth)
         good = offsets.dtype == ids.dtype == np.int64 and offsets.shape == (len(self.positive_queries) + 1,)
         good = good and ids.ndim == 1 and offsets[0] == 0 and offsets[-1] == len(ids)

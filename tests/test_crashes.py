@@ -18,9 +18,9 @@ from PIL import Image
 from equihash.prepare import mnist
 
 CURRENT = "data/experiments/FastMnistMosaic/HashNet/main/current"
-DATABASE = f"{CURRENT}/test_DB"
 PICTURES = ("gallery.png", "hamming_distances.png")
 QUERIES = [f"{sign}_queries_{content}" for sign in ("positive", "negative") for content in ("fingerprints", "logits")]
+FINGERPRINTS = ["database_fingerprints", "hinge_triplets_fingerprints", *QUERIES]
 # command, and the files that it makes
 STAGES = {
     "train": (
@@ -34,9 +34,12 @@ STAGES = {
     ),
     "encode": (
         "encode.py FastMnistMosaic SMALL HashNet -d cpu --flush_freq 1".split(),
-        [f"{CURRENT}/test_SMALL/{name}.hdf5" for name in ("database_fingerprints", "hinge_triplets_fingerprints", *QUERIES)],
+        [f"{CURRENT}/test_SMALL/{name}.hdf5" for name in FINGERPRINTS],
     ),
-    "merge": ("merge.py FastMnistMosaic SMALL HashNet --nb_jobs 2".split(), [f"{CURRENT}/test_SMALL/database_fingerprints.hdf5"]),
+    "merge": (
+        "merge.py FastMnistMosaic SMALL HashNet --nb_jobs 2".split(),
+        [f"{CURRENT}/test_SMALL/{FINGERPRINTS[0]}.hdf5"],
+    ),
     "build_index": (
         "build_index.py FastMnistMosaic SMALL HashNet --memory_limit 1M".split(),
         [f"{CURRENT}/test_SMALL/inverted_index.bin"],
@@ -147,7 +150,7 @@ def run_undisturbed(stages, stage):
 
 
 def kill_and_finish(stages, undisturbed, stage, moments):
-    """Kill a stage again and again, let it come to its end, and compare what it made; return how often it was killed."""
+    """Kill a stage again and again, let it come to its end, and compare what it made; return the number of kills."""
     command, names = STAGES[stage]
     contents, seconds = undisturbed[stage]
     for name in names:
