@@ -224,8 +224,8 @@ def files_of(place):
     [
         ([*TRAIN, "nb_steps:4"], (0, 10_000, 500_000)),
         (LABELS.replace("DB", "DB2"), (0, 1000, 3000, 10_000)),
-        (f"{ENCODE} -j 0 -n 3", (0, 1000, 4000, 5200)),
-        (f"{MERGE} --force", (0, 1000, 7000)),
+        (f"{ENCODE} -j 0 -n 3", (0, 1000, 3000)),
+        (f"{MERGE} --force", (0, 1000, 5000)),
         (f"{INDEX} --force", (0, 5000, 8000)),
         (EVALUATE, (0, 1000, 20_000)),
         ("prepare_data.py perlin --nb_maps 3", (0, 5_000_000)),
