@@ -180,7 +180,8 @@ def reshape(content, chance):
     elif how == 7:
         arrays[name] = array[()].reshape(-1)[:1].reshape(()) if array.size else array
     elif how == 8 and attributes:
-        attributes[chance.choice(sorted(attributes))] = chance.choice(["[]", "{", "[" * 5000, 3, -1, [1, 2], 2**62, "{}"])
+        strange = ["[]", "{", "[" * 5000, 3, -1, [1, 2], 2**62, "{}"]
+        attributes[chance.choice(sorted(attributes))] = chance.choice(strange)
     elif how == 9 and attributes:
         del attributes[chance.choice(sorted(attributes))]
     elif how == 10 and array.ndim:
@@ -225,7 +226,8 @@ def reindex(content, chance):
     header = struct.Struct("<8sIIQQ3Q")
     fields = list(header.unpack_from(content))
     which = chance.randrange(2, 8)
-    fields[which] = chance.choice([0, 1, fields[which] + 1, 2**31, 2**32 - 1, *([2**48, 2**63, 2**64 - 1] * (which > 2))])
+    huge = [2**48, 2**63, 2**64 - 1] if which > 2 else []  # the others are of 4 bytes
+    fields[which] = chance.choice([0, 1, fields[which] + 1, 2**31, 2**32 - 1, *huge])
     metadata = content[header.size : header.size + struct.unpack_from("<Q", content, 16)[0]]
     rest = content[header.size + len(metadata) + 4 :]
     if chance.random() < 0.3:
@@ -246,8 +248,8 @@ def rewrite(content, chance):
     if isinstance(place, dict) and chance.random() < 0.3:
         place[f"{key}x"] = place.pop(key)
     else:
-        strange = [None, -1, 0, 10**30, "", "../x", [], {}, [[]], {"a": {}}, 1.5, float("nan"), float("inf"), True, "x:y"]
-        place[key] = chance.choice(strange)
+        strange = [None, -1, 0, 10**30, 1.5, float("nan"), float("inf"), True, "", "../x", "x:y"]
+        place[key] = chance.choice([*strange, [], {}, [[]], {"a": {}}])
     return json.dumps(tree).encode()
 
 

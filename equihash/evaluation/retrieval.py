@@ -5,6 +5,7 @@ number retrieved is a count of the index, and the relevant ones are found by loo
 truth. Both are cheap however many items share a code.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
@@ -47,7 +48,12 @@ class EncodedDatabase:
         self.nbytes = self.codes.shape[1]
         self.triplets = self._open(files.triplets, (len(self.labels.negative_pairs), 3, self.nbytes)).values
         self.index = load_index(files, self.fingerprints)
-        self.labels.verify()
+        # The whole files are read for that, meanwhile. No damage to them can do worse than wrong numbers until then.
+        self._verification = ThreadPoolExecutor(1).submit(lambda: (self.index.verify(), self.labels.verify()))
+
+    def verify(self):
+        """Raise a `UserError` where the labels or the index are damaged; to be called before results are written."""
+        self._verification.result()
 
     @cached_property
     def loader(self):
@@ -136,6 +142,7 @@ def evaluate_database(database, nb_lookups=(1,), queries=True):
         first = results["lookups"]["1"]
         results["intervals"] |= first["intervals"]
         results |= {key: value for key, value in first.items() if key != "intervals"}
+    database.verify()
     write_json(files.results, results)
     return results
 
