@@ -28,6 +28,7 @@ LEAST = {
     **dict.fromkeys(("batch_size", "step_size", "shannon_tuple_cover_size"), 1),
     **{"shannon_tuple_size": 2, "k": 8},
 }
+WANT_MORE = ("LBFGS", "SparseAdam", "ReduceLROnPlateau")  # than the gradient, at each step
 MOST = {"seed": 2**32 - 1, "k": 2**16, "size": 2**24, "height": 8, "width": 8}
 
 
@@ -209,7 +210,8 @@ def _checked(path, value, default):
         kind = (list, tuple) if isinstance(default, (list, tuple)) else type(default)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float)):
         if value is not None or default is not None:
-            raise UserError(f"configuration key {path!r} must be {getattr(kind, '__name__', 'list')}, not {json.dumps(value)}")
+            name = getattr(kind, "__name__", "list")
+            raise UserError(f"configuration key {path!r} must be {name}, not {json.dumps(value)}")
     if value is not None and (key in LEAST and not value >= LEAST[key] or key in MOST and not value <= MOST[key]):
         raise UserError(f"configuration key {path!r} must not be {value}")
     return value
@@ -225,9 +227,8 @@ def _check_torch_classes(kwargs):
         name = kwargs.get(f"{role}_class", "")
         if not name and (role == "lr_scheduler" or name == ""):
             continue
-        # not those whose step must be told something
-        classes = [key for key, cls in vars(module).items() if inspect.isclass(cls) and issubclass(cls, base)
-                   and cls is not base and key not in ("LBFGS", "SparseAdam", "ReduceLROnPlateau", "_LRScheduler")]  # fmt: skip
+        classes = {key for key, cls in vars(module).items() if inspect.isclass(cls) and issubclass(cls, base)}
+        classes -= {base.__name__, "_LRScheduler", *WANT_MORE}
         if name not in classes:
             raise UserError(f"unknown trainer_kwargs:{role}_class {name!r}{nearest(name, classes)}")
         takes = [*inspect.signature(getattr(module, name)).parameters][1:]

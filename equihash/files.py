@@ -213,7 +213,7 @@ def _first_line(error):
 
 
 def check_size(dataset):
-    """Raise a `ValueError` where an HDF5 dataset is not of numbers, or says that it is larger than its file can hold."""
+    """Raise a `ValueError` where an HDF5 dataset is not of numbers, or is larger than its file can hold."""
     if dataset.dtype.kind not in "uif":
         raise ValueError(f"{dataset.name} is {dataset.dtype}")
     claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
@@ -225,7 +225,7 @@ def check_size(dataset):
 
 def set_provenance(file, work):
     """Write an attribute `provenance`, JSON, to an HDF5 file."""
-    # Of a fixed length: text of variable length lies in a heap that has no checksum, and HDF5 hangs where it is damaged.
+    # Of a fixed length: text of variable length lies in a heap without checksum, and HDF5 can hang on a damaged one.
     file.attrs["provenance"] = np.bytes_(json.dumps(work, sort_keys=True, default=int))
 
 

@@ -8,6 +8,7 @@ neither and are not checked.
 
 import math
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -27,6 +28,7 @@ from equihash.search import InvertedIndex
 from equihash.state import build_loader, build_network, check_instances, load_state, load_weights, weights_digest
 
 TRIPLETS_SEED = 0xFAB
+AHEAD = 2  # chunks that may wait to be written
 MERGE_BLOCK = 10_000_000  # codes copied at once
 IDENTITY = ("weights", "labels", "bank", "which", "network", "loader")  # what makes two encodings the same work
 
@@ -152,7 +154,7 @@ class Triplets:
 def encode_items(network, database, precision, outputs, first, nb_items, flush_freq, what):
     """Encode the items `first` to `first` + `nb_items` of a procedural database, from where the files stop.
 
-    The next chunk is made while one is encoded.
+    While one chunk goes through the network, the next is made and the last is written.
 
     Parameters
     ----------
@@ -174,22 +176,34 @@ def encode_items(network, database, precision, outputs, first, nb_items, flush_f
     done -= done % CHUNK_SIZE
     chunks = range((first + done) // CHUNK_SIZE, math.ceil((first + nb_items) / CHUNK_SIZE))
     waiting = []  # (packed codes, logits) of each chunk not yet written
+
+    def store(logits, is_last):
+        nonlocal done
+        logits = logits.cpu().numpy()
+        waiting.append((np.packbits(logits > 0, axis=-1), logits))
+        bar.update(len(logits))
+        if len(waiting) == flush_freq or is_last:
+            for output, values in zip(outputs, zip(*waiting)):
+                output.write(done, np.concatenate(values))
+            done += sum(len(codes) for codes, _ in waiting)
+            waiting.clear()
+
     with (
-        ThreadPoolExecutor(1) as pool,
+        ThreadPoolExecutor(1) as maker,
+        ThreadPoolExecutor(1) as writer,
         distributed.progress_bar(total=nb_items, initial=done, desc=what, unit="mosaic", unit_scale=True) as bar,
     ):
-        following = pool.submit(database.chunk, chunks[0]) if chunks else None
+        following = maker.submit(database.chunk, chunks[0])
+        stored = deque()
         for number in chunks:
             instances = following.result()
-            following = pool.submit(database.chunk, number + 1) if number + 1 in chunks else None
-            logits = compute_logits(network, instances, precision).cpu().numpy()
-            waiting.append((np.packbits(logits > 0, axis=-1), logits))
-            bar.update(len(logits))
-            if len(waiting) == flush_freq or following is None:
-                for output, values in zip(outputs, zip(*waiting)):
-                    output.write(done, np.concatenate(values))
-                done += sum(len(codes) for codes, _ in waiting)
-                waiting = []
+            following = maker.submit(database.chunk, number + 1) if number + 1 in chunks else None
+            logits = compute_logits(network, instances, precision)
+            stored.append(writer.submit(store, logits, following is None))
+            if len(stored) > AHEAD:
+                stored.popleft().result()
+        for each in stored:
+            each.result()
 
 
 class RowFile:
@@ -267,8 +281,9 @@ class RowFile:
         )
         self.nb_rows_written = min(int(map_dataset(file["size"])[0]), len(dataset))
         items = map_dataset(dataset).reshape(-1, self.shape[-1])[: self.nb_items_written()]
-        nb_chunks = math.ceil(len(items) / CHUNK_SIZE) if self.nb_rows_written == len(dataset) else len(items) // CHUNK_SIZE
-        items = items[: nb_chunks * CHUNK_SIZE]
+        if self.nb_rows_written < len(dataset):  # the checksums are of whole chunks
+            items = items[: len(items) // CHUNK_SIZE * CHUNK_SIZE]
+        nb_chunks = math.ceil(len(items) / CHUNK_SIZE)
         damaged = np.flatnonzero(checksums(items, CHUNK_SIZE) != map_dataset(file["checksums"])[:nb_chunks])
         if len(damaged):
             self.nb_rows_written = int(damaged[0]) * CHUNK_SIZE // self.items_per_row
@@ -324,7 +339,7 @@ class Fingerprints:
 
 
 def expected_work(files):
-    """Return the `Labels` of a database and what fingerprints must say to be of these labels and the present weights."""
+    """Return the `Labels` of a database, and what fingerprints must say to be of them and of the present weights."""
     experiment = files.experiment
     state = load_state(experiment.state_path, experiment.training_command())
     labels = Labels(files.labels, experiment.task)
@@ -417,7 +432,7 @@ def build_index(files, force=False, memory_limit=8 * 2**30, shard=0, nb_shards=1
 
 
 def load_index(files, fingerprints, shard=0, nb_shards=1):
-    """Load the index of a database, or a shard, after checking that it is undamaged and of these `Fingerprints`."""
+    """Load the index of a database, or a shard, after checking that it is of these `Fingerprints`."""
     path = files.index(shard, nb_shards)
     command = files.command("build_index.py", shard, nb_shards)
     if not path.is_file():
@@ -425,7 +440,6 @@ def load_index(files, fingerprints, shard=0, nb_shards=1):
     index = InvertedIndex.load(path, mmap=True)
     if not is_index_of(index, fingerprints, shard, nb_shards):
         raise UserError(f"{path} is of other fingerprints than {files.fingerprints}: run {command}")
-    index.verify()
     return index
 
 

@@ -62,10 +62,13 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
 
     with atomic(path) as temporary, create_hdf5(temporary) as file:
         database = create_dataset(file, "database", (database_size, *mosaic_shape), dtype)
+        checksum = 0
         for first in tqdm(range(0, database_size, BLOCK_SIZE), desc="database", unit="M", leave=False):
             count = min(BLOCK_SIZE, database_size - first)
-            numbers = stream.randint(0, nb_classes, count, dtype=np.uint64)
-            database[first : first + count] = labels_of(numbers)
+            block = labels_of(stream.randint(0, nb_classes, count, dtype=np.uint64))
+            database[first : first + count] = block
+            checksum = zlib.crc32(block, checksum)
+        database.attrs["checksum"] = np.uint32(checksum)
         mapped = map_dataset(database, temporary)
 
         numbers, offsets, ids = _positive_queries(stream, mapped, bank_size, nb_classes, nb_positive)
@@ -75,8 +78,6 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
         numbers = _negative_queries(stream, mapped, bank_size, nb_classes, nb_negative)
         _write(file, "negative_queries", labels_of(numbers))
         _write(file, "negative_pairs", labels_of(_negative_pairs(stream, nb_classes, nb_pairs)))
-        for dataset in file.values():
-            dataset.attrs["checksum"] = np.uint32(_checksum(map_dataset(dataset, temporary)))
         file.attrs["bank_size"] = bank_size
         sizes = {"database": database_size, "positive_queries": nb_positive, "negative_queries": nb_negative}
         sizes["negative_pairs"] = nb_pairs
@@ -134,7 +135,8 @@ class Labels:
     @functools.cached_property
     def ground_truth(self):
         if self._truth is None:
-            return members(self.database, self.bank_size, labels_to_class_numbers(self.positive_queries, self.bank_size))
+            numbers = labels_to_class_numbers(self.positive_queries, self.bank_size)
+            return members(self.database, self.bank_size, numbers)
         offsets, ids = (np.asarray(part) for part in self._truth)
         good = offsets.dtype == ids.dtype == np.int64 and offsets.shape == (len(self.positive_queries) + 1,)
         good = good and ids.ndim == 1 and offsets[0] == 0 and offsets[-1] == len(ids)
@@ -315,4 +317,6 @@ def _as_codes(numbers):
 
 
 def _write(file, name, array):
-    create_dataset(file, name, array.shape, array.dtype)[...] = array
+    dataset = create_dataset(file, name, array.shape, array.dtype)
+    dataset[...] = array
+    dataset.attrs["checksum"] = np.uint32(zlib.crc32(np.ascontiguousarray(array)))

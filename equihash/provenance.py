@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 import equihash
-from equihash.files import digest_of
 from equihash.errors import UserError
+from equihash.files import digest_of
 
 NB_SAMPLES = 256  # images of a bank that are looked at
 

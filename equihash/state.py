@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -114,7 +115,7 @@ def load_state(path, command):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(f"{path} is refused: it is damaged, or holds more than tensors, numbers and text") from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+    except Exception as error:  # what a damaged file can make PyTorch raise is not known
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as a state, it is damaged: {reason}") from None
     keys = ("config", "net", "trainer", "train_results", "valid_results")
@@ -123,7 +124,8 @@ def load_state(path, command):
     try:
         plain = {key: _plain(state.get(key, {})) for key in (*keys, "provenance")}
         step, log = plain["trainer"].get("step"), plain["trainer"].get("training_log", {}).items()
-        whole = type(step) is int and step >= 0 and all(isinstance(value, torch.Tensor) for value in plain["net"].values())
+        whole = type(step) is int and step >= 0
+        whole = whole and all(isinstance(value, torch.Tensor) for value in plain["net"].values())
         whole = whole and all(map(_is_result, [*log, *plain["train_results"].items(), *plain["valid_results"].items()]))
         json.dumps([plain["provenance"], plain["config"], [*log], plain["train_results"], plain["valid_results"]])
     except (RecursionError, RuntimeError, ValueError, AttributeError, TypeError):
@@ -160,7 +162,9 @@ def _is_result(item):
     numbers = [value for name, value in found.items() if name.endswith("loss")]
     if "recall" in found:
         recall, entropies = found["recall"], found.get("worst_entropies")
-        if not (isinstance(recall, list) and len(recall) >= 3 and isinstance(entropies, dict) and {1, 2, 3, 4} <= set(entropies)):
+        if not isinstance(recall, list) or not isinstance(entropies, dict):
+            return False
+        if len(recall) < 3 or not {1, 2, 3, 4} <= set(entropies):
             return False
         numbers += [*recall, *entropies.values()]
     return all(isinstance(number, (int, float)) for number in numbers)
@@ -231,6 +235,8 @@ def _plain(value):
     """
     if isinstance(value, torch.Tensor) and value.nbytes > value.untyped_storage().nbytes():
         raise ValueError("a tensor that is larger than its memory")
+    if isinstance(value, str):
+        return sys.intern(value)  # as the names in a program are: a state that is saved again has the same bytes
     if isinstance(value, dict):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -18,9 +18,9 @@ from PIL import Image
 from equihash.prepare import mnist
 
 CURRENT = "data/experiments/FastMnistMosaic/HashNet/main/current"
-DATABASE = f"{CURRENT}/test_DB"
 PICTURES = ("gallery.png", "hamming_distances.png")
 QUERIES = [f"{sign}_queries_{content}" for sign in ("positive", "negative") for content in ("fingerprints", "logits")]
+FINGERPRINTS = ["database_fingerprints", "hinge_triplets_fingerprints", *QUERIES]
 # command, and the files that it makes
 STAGES = {
     "train": (
@@ -34,9 +34,12 @@ STAGES = {
     ),
     "encode": (
         "encode.py FastMnistMosaic SMALL HashNet -d cpu --flush_freq 1".split(),
-        [f"{CURRENT}/test_SMALL/{name}.hdf5" for name in ("database_fingerprints", "hinge_triplets_fingerprints", *QUERIES)],
+        [f"{CURRENT}/test_SMALL/{name}.hdf5" for name in FINGERPRINTS],
     ),
-    "merge": ("merge.py FastMnistMosaic SMALL HashNet --nb_jobs 2".split(), [f"{CURRENT}/test_SMALL/database_fingerprints.hdf5"]),
+    "merge": (
+        "merge.py FastMnistMosaic SMALL HashNet --nb_jobs 2".split(),
+        [f"{CURRENT}/test_SMALL/{FINGERPRINTS[0]}.hdf5"],
+    ),
     "build_index": (
         "build_index.py FastMnistMosaic SMALL HashNet --memory_limit 1M".split(),
         [f"{CURRENT}/test_SMALL/inverted_index.bin"],
@@ -147,7 +150,7 @@ def run_undisturbed(stages, stage):
 
 
 def kill_and_finish(stages, undisturbed, stage, moments):
-    """Kill a stage again and again, let it come to its end, and compare what it made; return how often it was killed."""
+    """Kill a stage again and again, let it come to its end, and compare what it made; return the number of kills."""
     command, names = STAGES[stage]
     contents, seconds = undisturbed[stage]
     for name in names:
@@ -173,20 +176,22 @@ def kill_and_finish(stages, undisturbed, stage, moments):
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in LONG])
 def test_a_stage_that_is_killed_goes_on(stages, undisturbed, stage):
     chance = random.Random(stage)
-    assert kill_and_finish(stages, undisturbed, stage, [chance.random() * 0.9 for _ in range(2)])
+    assert any(kill_and_finish(stages, undisturbed, stage, [chance.random() * 0.8] * 2) for _ in range(3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_that_is_killed_twenty_times(stages, undisturbed, stage):
-    """Once, and twice and three times in a row."""
+    """Once, and twice in a row."""
     if stage == "prepare_mnist":
         write_idx_files(stages.folder / "idx")
     undisturbed = {stage: run_undisturbed(stages, stage)} if stage in LONG else undisturbed
     chance = random.Random(stage)
-    rounds = [[chance.random() * 0.98 for _ in range(times)] for times in (*[1] * 15, 2, 2, 3, 3)]
-    killed = sum(kill_and_finish(stages, undisturbed, stage, moments) for moments in rounds)
-    print(f"{stage}: {killed} kills")
+    killed = rounds = 0
+    while killed < 20 and rounds < 60:  # it may be done before its moment
+        rounds += 1
+        killed += kill_and_finish(stages, undisturbed, stage, [chance.random() for _ in range(1 + rounds % 3 // 2)])
+    print(f"{stage}: {killed} kills in {rounds} rounds")
     assert killed >= 20
 
 

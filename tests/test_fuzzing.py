@@ -191,7 +191,8 @@ def reshape(content, chance):
     elif how == 7:
         arrays[name] = array[()].reshape(-1)[:1].reshape(()) if array.size else array
     elif how == 8 and attributes:
-        attributes[chance.choice(sorted(attributes))] = chance.choice(["[]", "{", "[" * 5000, 3, -1, [1, 2], 2**62, "{}"])
+        strange = ["[]", "{", "[" * 5000, 3, -1, [1, 2], 2**62, "{}"]
+        attributes[chance.choice(sorted(attributes))] = chance.choice(strange)
     elif how == 9 and attributes:
         del attributes[chance.choice(sorted(attributes))]
     elif how == 10 and array.ndim:
@@ -258,8 +259,8 @@ def rewrite(content, chance):
     if isinstance(place, dict) and chance.random() < 0.3:
         place[f"{key}x"] = place.pop(key)
     else:
-        strange = [None, -1, 0, 10**30, "", "../x", [], {}, [[]], {"a": {}}, 1.5, float("nan"), float("inf"), True, "x:y"]
-        place[key] = chance.choice(strange)
+        strange = [None, -1, 0, 10**30, 1.5, float("nan"), float("inf"), True, "", "../x", "x:y"]
+        place[key] = chance.choice([*strange, [], {}, [[]], {"a": {}}])
     return json.dumps(tree).encode()
 
 

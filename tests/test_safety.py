@@ -78,7 +78,8 @@ def test_every_file_says_what_made_it(original):
         assert set(each["libraries"]) == {"torch", "numpy", "h5py"} and each["version"]
         assert not any("time" in key or "date" in key for key in each)
     for each in (state, shard, merged):
-        assert (each["task"], each["model"], each["variant"], each["name"]) == ("FastMnistMosaic", "HashNet", None, "main")
+        assert [each[key] for key in ("task", "model", "name")] == ["FastMnistMosaic", "HashNet", "main"]
+        assert each["variant"] is None
         assert (each["device"], each["precision"], each["step"]) == ("cpu", "float32", 2)
         assert each["config"]["trainer_kwargs"]["alpha"] == 0.15 and each["weights"] == state["weights"]
     assert set(state["banks"]) == {"train", "valid"} and state["seeds"]["valid"] == 0xBEEF
@@ -110,7 +111,8 @@ def test_other_libraries_are_no_mismatch(place, monkeypatch):
 
 def test_both_sides_are_named(place):
     place.check([*TRAIN, "nb_steps:3"])
-    place.refuse(INDEX, "database_fingerprints.hdf5", "(step 2)", f"{HOME}/current/state.pth", "training went on", ENCODE[:20])
+    words = ["database_fingerprints.hdf5", "(step 2)", f"{HOME}/current/state.pth", "training went on", ENCODE[:20]]
+    place.refuse(INDEX, *words)
     place.refuse(EVALUATE, "training went on", ENCODE[:20])
     place.refuse(MERGE, "_0_2.hdf5", "training went on", "--job_id 0 --nb_jobs 2")
 
@@ -222,8 +224,8 @@ def files_of(place):
     [
         ([*TRAIN, "nb_steps:4"], (0, 10_000, 500_000)),
         (LABELS.replace("DB", "DB2"), (0, 1000, 3000, 10_000)),
-        (f"{ENCODE} -j 0 -n 3", (0, 1000, 4000, 5200)),
-        (f"{MERGE} --force", (0, 1000, 7000)),
+        (f"{ENCODE} -j 0 -n 3", (0, 1000, 3000)),
+        (f"{MERGE} --force", (0, 1000, 5000)),
         (f"{INDEX} --force", (0, 5000, 8000)),
         (EVALUATE, (0, 1000, 20_000)),
         ("prepare_data.py perlin --nb_maps 3", (0, 5_000_000)),
@@ -280,7 +282,7 @@ def raising(error):
     "command, where, error, knob",
     [
         (TRAIN, "equihash.trainers.HashNetTrainer.loss", torch.OutOfMemoryError("CUDA out of memory. Tried"), "size"),
-        (TRAIN, "equihash.trainers.HashNetTrainer.loss", RuntimeError("[x] DefaultCPUAllocator: can't allocate memory"), "size"),
+        (TRAIN, "equihash.trainers.HashNetTrainer.loss", RuntimeError("DefaultCPUAllocator: can't allocate memory"), "size"),
         (f"{ENCODE} -j 0 -n 3", "equihash.fingerprints.compute_logits", MemoryError(), "--nb_jobs"),
         (f"{INDEX} --force", "equihash.search.InvertedIndex.build_from_file", MemoryError("20 GiB"), "--memory_limit"),
         (EVALUATE, "equihash.evaluation.retrieval.count_retrieved", MemoryError(), "--nb_lookups"),
@@ -306,7 +308,8 @@ def test_other_errors_are_not_hidden():
 def test_weights_that_are_not_finite_are_never_saved(place, monkeypatch):
     """The last step's loss is finite, its gradient is not."""
     before = place.state("HashNet")
-    monkeypatch.setattr("torch.optim.Adam.step", lambda adam: adam.param_groups[0]["params"][0].data.fill_(float("nan")))
+    step = lambda adam: adam.param_groups[0]["params"][0].data.fill_(float("nan"))  # noqa: E731
+    monkeypatch.setattr("torch.optim.Adam.step", step)
     place.refuse([*TRAIN, "nb_steps:3"], "not finite at step 3", "last saved state is kept")
     assert_same(place.state("HashNet"), before)
 
@@ -435,6 +438,6 @@ def test_a_new_class_may_take_anything(configs, monkeypatch):
     path.write_text(json.dumps({"name": "new", "trainer_class": "NewTrainer", "trainer_kwargs": kwargs}))
     found = load_config("FastMnistMosaic", "HashNet")["trainer_kwargs"]
     assert {key: found[key] for key in kwargs} == kwargs and found["clip_value"] == 10.0
-    path.write_text(json.dumps({"name": "new", "trainer_class": "NewTrainer", "trainer_kwargs": {**kwargs, "sizes": 3}}))
+    path.write_text(path.read_text().replace("[3]", "3"))
     with pytest.raises(UserError, match="must be list"):
         load_config("FastMnistMosaic", "HashNet")

@@ -89,7 +89,7 @@ class MosaicDataset:
         self.device = torch.device(device)
         self.nb_classes = bank_size ** int(np.prod(mosaic_shape))
         if self.nb_classes > 2**64:
-            raise UserError(f"{bank_size}^{np.prod(mosaic_shape)} classes do not fit in 64 bits: use a smaller mosaic or bank")
+            raise UserError(f"{bank_size}^{np.prod(mosaic_shape)} classes do not fit in 64 bits: use a smaller mosaic")
         self.reseed(seed)
 
     def reseed(self, seed):

@@ -47,7 +47,9 @@ def count_shard(files, nb_lookups, queries, shard, nb_shards):
     database = EncodedDatabase(files)
     index = load_index(files, database.fingerprints, shard, nb_shards)
     path = files.counts(shard, nb_shards)
-    count(database, index, numbers_of_lookups(nb_lookups, queries)).save(path, provenance(**_work(database, shard, nb_shards)))
+    counts = count(database, index, numbers_of_lookups(nb_lookups, queries))
+    database.verify()
+    counts.save(path, provenance(**_work(database, shard, nb_shards)))
     print(f"{files.experiment}: shard {shard} of {nb_shards}, {len(index):,} items: {path}")
 
 

@@ -5,6 +5,7 @@ number retrieved is a count of the index, and the relevant ones are found by loo
 truth. Both are cheap however many items share a code.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
@@ -47,7 +48,12 @@ class EncodedDatabase:
             self.expected[key] = made_by[key], f"{files.fingerprints} is"
         self.nbytes = self.codes.shape[1]
         self.triplets = self._open(files.triplets, (len(self.labels.negative_pairs), 3, self.nbytes)).values
-        self.labels.verify()
+        # The whole file is read for that, meanwhile. No damage to it can do worse than wrong numbers until then.
+        self._verification = ThreadPoolExecutor(1).submit(self.labels.verify)
+
+    def verify(self):
+        """Raise a `UserError` where the labels are damaged; to be called before results are written."""
+        self._verification.result()
 
     @cached_property
     def loader(self):
@@ -99,11 +105,15 @@ def count(database, index, nb_lookups):
     Counts
     """
     lookups = {}
-    for number in nb_lookups:
-        retrieved, _, relevant_retrieved = count_of_queries(database, index, "positive", number)
-        lookups[number] = retrieved, relevant_retrieved, count_of_queries(database, index, "negative", number)[0]
-    collisions = index.internal_collisions(database.labels.class_numbers)
-    return Counts(collisions, largest_bucket(index, database.codes), lookups)
+    with ThreadPoolExecutor(1) as pool:
+        verification = pool.submit(index.verify)
+        for number in nb_lookups:
+            retrieved, _, relevant_retrieved = count_of_queries(database, index, "positive", number)
+            lookups[number] = retrieved, relevant_retrieved, count_of_queries(database, index, "negative", number)[0]
+        collisions = index.internal_collisions(database.labels.class_numbers)
+        counts = Counts(collisions, largest_bucket(index, database.codes), lookups)
+        verification.result()
+    return counts
 
 
 def evaluate_database(database, counts):
@@ -155,6 +165,7 @@ def evaluate_database(database, counts):
         first = results["lookups"]["1"]
         results["intervals"] |= first["intervals"]
         results |= {key: value for key, value in first.items() if key != "intervals"}
+    database.verify()
     write_json(files.results, results)
     return results
 

@@ -120,7 +120,7 @@ class _Journal:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in [listing, *self.outcomes]))
 
     def _still_true(self, outcomes):
-        """The outcomes up to the first image that is not there as it was: a power cut can lose what was written last."""
+        """The outcomes up to the first image that is not as it was: a power cut can lose what was written last."""
         with open(self.rows_path, "rb") if self.rows_path.exists() else nullcontext(io.BytesIO()) as file:
             for position, outcome in enumerate(outcomes):
                 if outcome not in ("unreadable", "duplicate"):

@@ -56,7 +56,11 @@ def _prepare_perlin(nb_maps, output):
     if needed > shutil.disk_usage(output.parent).free:
         raise UserError(f"{output.parent} needs {needed / 1e9:.1f} GB of free disk; make fewer maps with --nb_maps")
     noises = [PerlinNoise(HEIGHT, WIDTH, period) for period, _ in RESOLUTIONS.values()]
-    with naming(partial), open(partial, "ab", buffering=0) as file, tqdm(total=nb_batches * BATCH, initial=done * BATCH, unit="map") as bar:
+    with (
+        naming(partial),
+        open(partial, "ab", buffering=0) as file,
+        tqdm(total=nb_batches * BATCH, initial=done * BATCH, unit="map") as bar,
+    ):
         file.truncate(done * batch_bytes)
         for number in range(done, nb_batches):
             generator = torch.Generator().manual_seed((SEED << 32) + number)
