@@ -29,7 +29,7 @@ def parse_arguments():
         "-f", "--flush_freq", type=int, default=20, metavar="N", help="chunks of 500 between two writes (default: 20)"
     )
     parser.add_argument("-j", "--job_id", type=int, metavar="N", help="encode only this share of the database, from 0")
-    parser.add_argument("-n", "--nb_jobs", type=int, default=1, metavar="N", help="shares that the database is cut into")
+    parser.add_argument("-n", "--nb_jobs", type=int, default=1, metavar="N", help="shares of the database")
     parser.add_argument("-b", "--build_index", action="store_true", help="build the inverted index afterwards")
     add_memory_argument(parser)
     return parser.parse_args()

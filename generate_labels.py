@@ -6,10 +6,9 @@ python generate_labels.py FastMnistMosaic 10MDB -b10000 -d10000000 -p1000000 -n1
 import argparse
 
 from equihash import errors
-from equihash.config import check_task
 from equihash.errors import UserError
-from equihash.experiment import labels_path
 from equihash.labels import generate_labels
+from equihash.paths import check_task, labels_path
 
 
 def parse_arguments():

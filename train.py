@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 from equihash import distributed, errors
 from equihash.config import find_class
+from equihash.datasets.image_bank import bank_digest
 from equihash.devices import (
     add_device_argument,
     add_precision_argument,
@@ -30,7 +31,7 @@ from equihash.evaluation.tables import in_training_line, results_table
 from equihash.experiment import DatabaseFiles, Experiment, add_experiment_arguments
 from equihash.files import locked
 from equihash.fingerprints import build_index, encode_database
-from equihash.provenance import bank_digest, provenance, work_of
+from equihash.provenance import provenance, work_of
 from equihash.state import (
     build_loader,
     build_network,

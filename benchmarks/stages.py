@@ -23,7 +23,7 @@ os.environ["TQDM_DISABLE"] = "1"
 
 import numpy as np
 
-from equihash.datasets.mosaic import labels_to_class_numbers
+from equihash.class_numbers import labels_to_class_numbers
 
 TASK, MODEL, DATABASE = "FastMnistMosaic", "ShannonHamming", "simulated"
 BANK_SIZE = 10_000

@@ -9,15 +9,14 @@ import copy
 import inspect
 import json
 import re
-from pathlib import Path
 
 import torch
 
 from equihash import datasets, models, trainers
 from equihash.errors import UserError, nearest
 from equihash.files import read_json
+from equihash.paths import CONFIGS, check_task, folders_with
 
-CONFIGS = Path("configs")
 TOP_KEYS = {"name": str, "seed": int, "nb_steps": int, "eval_freq": int, "eval_size": int}
 FREE = ("optim_kwargs", "lr_scheduler_kwargs")  # handed to classes of torch, which know their keys
 CLASSES = {"network": models, "loader": datasets, "trainer": trainers}
@@ -54,7 +53,7 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
     task_folder = CONFIGS / task
     model_folder = task_folder / model
     if not (model_folder / "modelconfig.json").is_file():
-        models_there = _names(task_folder, "*/modelconfig.json")
+        models_there = folders_with(task_folder, "modelconfig.json")
         raise UserError(f"unknown model {model!r} for task {task}{nearest(model, models_there)}")
     config = complete(merge(*map(_read_dict, (task_folder / "taskconfig.json", model_folder / "modelconfig.json"))))
     if variant is not None:
@@ -71,12 +70,6 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
     for override in overrides:
         _override(config, override)
     return complete(config)
-
-
-def check_task(task):
-    """Raise a `UserError` unless there is configs/TASK/taskconfig.json."""
-    if not (CONFIGS / task / "taskconfig.json").is_file():
-        raise UserError(f"unknown task {task!r}{nearest(task, _names(CONFIGS, '*/taskconfig.json'))}")
 
 
 def read_variants(task, model, variant):
@@ -310,7 +303,3 @@ def _parse(text, old):
 
 def _nearest_key(place, key):
     return nearest(key, place) if isinstance(place, dict) else ""
-
-
-def _names(folder, pattern):
-    return [path.parent.name for path in folder.glob(pattern)]

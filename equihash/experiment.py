@@ -6,12 +6,9 @@
     data/labels/TASK/DATABASE.hdf5
 """
 
-from pathlib import Path
-
 from equihash.config import load_config, read_variants
 from equihash.errors import UserError
-
-DATA = Path("data")
+from equihash.paths import DATA, labels_path
 
 
 class Experiment:
@@ -108,10 +105,6 @@ class DatabaseFiles:
         which = "" if self.which == "test" else f" -w {self.which}"
         part = "" if nb_shards == 1 else f" --shard {shard} --nb_shards {nb_shards}"
         return self.experiment.command(script, self.database) + which + part
-
-
-def labels_path(task, name):
-    return DATA / "labels" / task / f"{name}.hdf5"
 
 
 def add_experiment_arguments(parser, database=True, all_rows=False):

@@ -16,7 +16,6 @@ import psutil
 
 from equihash.errors import UserError
 
-
 HOST = socket.gethostname()
 # the file format of HDF5 1.10: the first whose metadata has checksums
 LIBVER = ("v110", "v110")

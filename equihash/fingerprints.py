@@ -17,13 +17,26 @@ import torch
 from tqdm import tqdm
 
 from equihash import distributed
+from equihash.datasets.image_bank import bank_digest
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.errors import UserError
-from equihash.files import atomic, checksums, create_dataset, create_hdf5, digest_of, locked
-from equihash.files import get_provenance, map_dataset, naming, read_hdf5, set_provenance, write_all
+from equihash.files import (
+    atomic,
+    checksums,
+    create_dataset,
+    create_hdf5,
+    digest_of,
+    get_provenance,
+    locked,
+    map_dataset,
+    naming,
+    read_hdf5,
+    set_provenance,
+    write_all,
+)
 from equihash.inference import compute_logits
 from equihash.labels import Labels
-from equihash.provenance import bank_digest, check_provenance, provenance, work_of
+from equihash.provenance import check_provenance, provenance, work_of
 from equihash.search import InvertedIndex
 from equihash.state import build_loader, build_network, check_instances, load_state, load_weights, weights_digest
 
@@ -36,7 +49,8 @@ IDENTITY = ("weights", "labels", "bank", "which", "network", "loader")  # what m
 def encode_database(files, device, precision=torch.float32, flush_freq=20, job_id=None, nb_jobs=1):
     """Encode a database, or one job's share of it; job 0 also encodes the queries and the triplets.
 
-    Where torchrun started several processes, each encodes a share, and the first merges them. What is already encoded by the same weights is kept, so that an interrupted encoding goes on.
+    Where torchrun started several processes, each encodes a share, and the first merges them. What is already encoded
+    by the same weights is kept, so that an interrupted encoding goes on.
 
     Parameters
     ----------

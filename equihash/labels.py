@@ -18,10 +18,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from equihash.datasets.mosaic import class_numbers_to_labels, labels_to_class_numbers
+from equihash.class_numbers import class_numbers_to_labels, labels_to_class_numbers
 from equihash.errors import UserError
-from equihash.files import atomic, create_dataset, create_hdf5, digest_of, get_attribute, map_dataset, read_hdf5
-from equihash.files import sample_digest, set_provenance
+from equihash.files import (
+    atomic,
+    create_dataset,
+    create_hdf5,
+    digest_of,
+    get_attribute,
+    map_dataset,
+    read_hdf5,
+    sample_digest,
+    set_provenance,
+)
 from equihash.provenance import provenance
 from equihash.search import InvertedIndex
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+torch.set_num_threads(1)  # the tests run side by side
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 

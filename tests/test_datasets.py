@@ -5,8 +5,9 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equihash.class_numbers import class_numbers_to_labels, labels_to_class_numbers
 from equihash.datasets import MnistMosaic, ProceduralDatabase
-from equihash.datasets.mosaic import MosaicDataset, class_numbers_to_labels, labels_to_class_numbers
+from equihash.datasets.mosaic import MosaicDataset
 
 MNIST = REPOSITORY / "data" / "datasets" / "Mnist" / "mnist.hdf5"
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equihash import labels as labels_module
-from equihash.datasets.mosaic import labels_to_class_numbers
+from equihash.class_numbers import labels_to_class_numbers
 from equihash.errors import UserError
 from equihash.labels import Labels, generate_labels, members
 

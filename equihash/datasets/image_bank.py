@@ -7,10 +7,11 @@ import torch
 
 from equihash.devices import available_memory
 from equihash.errors import UserError, nearest
-from equihash.files import check_size, open_hdf5, read_hdf5
+from equihash.files import check_size, digest_of, open_hdf5, read_hdf5
 
 LOCATIONS = ("auto", "device", "host", "mapped")
 FREE_SHARE = 0.5  # of the free memory that a bank may take where the location is "auto"
+NB_SAMPLES = 256  # images that the digest looks at
 RELEASE_BYTES = 64 << 20  # read from a mapped file before its pages are handed back to the system
 
 
@@ -117,3 +118,13 @@ def _load(dataset, device, block=4096):
         rows[first : first + block].copy_(torch.from_numpy(dataset[first : first + block]))
     dataset.file.close()
     return rows
+
+
+def bank_digest(loader):
+    """SHA-256 (first 16 hex digits) of the sizes and of evenly spaced images of the banks of a dataset."""
+    contents = []
+    for bank in loader.banks:
+        rows = torch.from_numpy(np.unique(np.linspace(0, len(bank) - 1, NB_SAMPLES).astype(np.int64)))
+        images = bank[rows].cpu().numpy()
+        contents += [len(bank), images.dtype, images.shape, images.tobytes()]
+    return digest_of(*contents)

@@ -1,8 +1,7 @@
 """What all mosaic datasets share: labels of classes, and batches of instances.
 
 A class is an ordered set of bank images, one for each cell of the mosaic; its label is the (height, width)
-array of their positions in the bank. There are bank_size**(height*width) classes, numbered by reading the
-label as the digits of a number written base bank_size, most significant first.
+array of their positions in the bank. There are bank_size**(height*width) classes; see `equihash.class_numbers`.
 """
 
 from contextlib import contextmanager
@@ -10,45 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from equihash.class_numbers import class_numbers_to_labels
 from equihash.errors import UserError
 
 WHICH = ("train", "valid", "test")
-
-
-def class_numbers_to_labels(numbers, bank_size, mosaic_shape):
-    """Write class numbers base `bank_size`, most significant digit first.
-
-    Parameters
-    ----------
-    numbers : integer array (...)
-    bank_size : int
-    mosaic_shape : (height, width)
-
-    Returns
-    -------
-    array (..., height, width) of the dtype of `numbers`
-    """
-    numbers = np.asarray(numbers)
-    base = numbers.dtype.type(bank_size)
-    nb_cells = int(np.prod(mosaic_shape))
-    labels = np.empty((*numbers.shape, nb_cells), dtype=numbers.dtype)
-    for cell in range(nb_cells - 1, 0, -1):
-        quotient = numbers // base
-        labels[..., cell] = numbers - quotient * base
-        numbers = quotient
-    labels[..., 0] = numbers
-    return labels.reshape(*labels.shape[:-1], *mosaic_shape)
-
-
-def labels_to_class_numbers(labels, bank_size):
-    """Inverse of `class_numbers_to_labels`: (..., height, width) to uint64 (...)."""
-    labels = np.asarray(labels)
-    digits = labels.reshape(*labels.shape[:-2], labels.shape[-2] * labels.shape[-1])
-    numbers = digits[..., 0].astype(np.uint64)
-    for cell in range(1, digits.shape[-1]):
-        numbers *= np.uint64(bank_size)
-        numbers += digits[..., cell].astype(np.uint64)
-    return numbers
 
 
 class MosaicDataset:

@@ -11,13 +11,13 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from equihash.datasets.image_bank import bank_digest
 from equihash.devices import select_device
-from equihash.errors import UserError
 from equihash.evaluation.counts import Counts
 from equihash.evaluation.intervals import clopper_pearson, irrelevant_collision_rate
 from equihash.files import write_json
 from equihash.fingerprints import Fingerprints, expected_work
-from equihash.provenance import bank_digest, check_provenance, provenance
+from equihash.provenance import check_provenance, provenance
 from equihash.search import probe_codes
 from equihash.state import build_loader, load_state
 

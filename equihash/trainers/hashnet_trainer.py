@@ -3,7 +3,6 @@
 from equihash.losses import beta_schedule, hashnet_loss
 from equihash.trainers.trainer import Trainer
 
-
 BETA_SCHEDULER = {"init": 1.0, "gamma": 0.0005, "power": 0.5, "step_size": 200}
 
 

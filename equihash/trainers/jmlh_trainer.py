@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from equihash.datasets.mosaic import class_numbers_to_labels
+from equihash.class_numbers import class_numbers_to_labels
 from equihash.errors import UserError, nearest
 from equihash.losses import jmlh_loss
 from equihash.trainers.trainer import Trainer

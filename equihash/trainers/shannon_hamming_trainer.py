@@ -8,7 +8,6 @@ from equihash.errors import UserError, nearest
 from equihash.losses import ShannonGradient, hamming_loss, huber_loss, training_tuples
 from equihash.trainers.trainer import Trainer
 
-
 GRADIENT_TYPES = ("normal", "pseudo-smooth")
 SHANNON_GRADIENT = {"batch_size": 512, "gradient_type": "normal", "prior": 1.0}
 HUBER_LOSS = {"maximum_slope": 0.0, "branching_point": 9.0}

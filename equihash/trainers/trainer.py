@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import torch
 
 from equihash import distributed
-from equihash.devices import available_memory, autocast
+from equihash.devices import autocast, available_memory
 from equihash.errors import UserError
 
 SATURATION = 9.0  # |logit| above which a bit counts as saturated
@@ -333,7 +333,7 @@ class PairwiseSum:
     """Sum of the gradients of sub-batches, two by two as in a tournament.
 
     Runs of sub-batches, as many as a power of two, add up on several processes to the very bits that one process
-    gets. They must: where a gradient is 0 but for rounding, as of a bias before batch norm, Adam makes full steps of it.
+    gets. They must: of a gradient that is 0 but for rounding, as of a bias before batch norm, Adam makes full steps.
     """
 
     def __init__(self, parameters):
