@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := setup.py equihash/search/_index.pyx equihash/models/_first_layer.pyx
+SOURCES := setup.py equihash/_hash.pxd equihash/_checksum.pyx equihash/search/_index.pyx equihash/models/_first_layer.pyx
 
 TASK := FastMnistMosaic
 LABELS := data/labels/$(TASK)/quickstart.hdf5
@@ -39,4 +39,4 @@ test: .venv/built .venv/tested
 	touch $@
 
 clean:
-	rm -rf .venv build equihash/*/_*.c equihash/*/_*.so
+	rm -rf .venv build equihash/_*.c equihash/_*.so equihash/*/_*.c equihash/*/_*.so

@@ -25,6 +25,7 @@ setup(
     name="equihash",
     ext_modules=cythonize(
         [
+            Extension("equihash._checksum", ["equihash/_checksum.pyx"], include_dirs=[numpy.get_include()]),
             Extension("equihash.search._index", ["equihash/search/_index.pyx"], include_dirs=[numpy.get_include()]),
             Extension("equihash.models._first_layer", ["equihash/models/_first_layer.pyx"]),
         ],

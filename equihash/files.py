@@ -6,7 +6,6 @@ import json
 import math
 import os
 import socket
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -272,13 +271,6 @@ def create_dataset(file, name, shape, dtype):
     space = h5py.h5s.create_simple(tuple(shape))
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, properties)
     return file[name]
-
-
-def checksums(array, nb_rows):
-    """CRC-32 of each run of `nb_rows` rows of an array: uint32 (number of runs,)."""
-    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    step = nb_rows * (array.nbytes // max(len(array), 1))
-    return np.array([zlib.crc32(content[i : i + step]) for i in range(0, len(content), max(step, 1))], np.uint32)
 
 
 def digest_of(*contents):

@@ -1,7 +1,7 @@
 """Encoding: from labels to mosaics to logits to fingerprint files, merged from shards and indexed.
 
 A fingerprint file is HDF5 with `codes`, uint8 (N, k/8), bits packed most significant first, and `size`, how many
-of them are written. `checksums` has the CRC-32 of every 500 codes. Its attribute `provenance` (JSON) says what made it;
+of them are written. `checksums` has those of every 500 codes. Its attribute `provenance` (JSON) says what made it;
 every stage checks that what it reads was made by the same weights and labels. Files in the published format carry
 neither and are not checked.
 """
@@ -17,12 +17,12 @@ import torch
 from tqdm import tqdm
 
 from equihash import distributed
+from equihash._checksum import checksums
 from equihash.datasets.image_bank import bank_digest
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.errors import UserError
 from equihash.files import (
     atomic,
-    checksums,
     create_dataset,
     create_hdf5,
     digest_of,
@@ -235,7 +235,7 @@ class RowFile:
             with atomic(path) as temporary, create_hdf5(temporary) as file:
                 create_dataset(file, name, shape, dtype)
                 create_dataset(file, "size", (1,), np.uint64)[0] = 0
-                create_dataset(file, "checksums", (nb_chunks,), np.uint32)
+                create_dataset(file, "checksums", (nb_chunks,), np.uint64)
                 set_provenance(file, provenance)
             self._reopen(name, provenance)
 
@@ -250,7 +250,7 @@ class RowFile:
         with naming(self.path), open(self.path, "r+b", buffering=0) as file:
             for offset, part in (
                 (self.offset + first * self.shape[-1] * self.dtype.itemsize, values),
-                (self.checksums_offset + first // CHUNK_SIZE * 4, checksums(values, CHUNK_SIZE)),
+                (self.checksums_offset + first // CHUNK_SIZE * 8, checksums(values, CHUNK_SIZE)),
             ):
                 file.seek(offset)
                 write_all(file, part.tobytes())
@@ -324,7 +324,7 @@ class Fingerprints:
         Codes uint8, logits float32.
     provenance : dict
         Empty for files in the published format.
-    checksums : uint32 array
+    checksums : uint64 array
         Of every 500 items.
 
     Raises
@@ -400,7 +400,7 @@ def merge_shards(files, nb_jobs, force=False):
     with atomic(files.fingerprints) as temporary, create_hdf5(temporary) as file:
         codes = create_dataset(file, "codes", (nb_items, shards[0].values.shape[1]), np.uint8)
         size = create_dataset(file, "size", (1,), np.uint64)
-        create_dataset(file, "checksums", all_checksums.shape, np.uint32)[...] = all_checksums
+        create_dataset(file, "checksums", all_checksums.shape, np.uint64)[...] = all_checksums
         set_provenance(file, made_by)
         first = 0
         for shard in tqdm(shards, desc="merging", unit="shard", leave=False):

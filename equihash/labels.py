@@ -8,16 +8,16 @@ HDF5 datasets of data/labels/TASK/NAME.hdf5, labels in the smallest unsigned dty
     negative_pairs    (T, 2, h, w)  two different classes
     ground_truth_offsets (P+1), ground_truth_ids   CSR: the database items of each positive query's class
 
-Each has the attribute `checksum`, the CRC-32 of its bytes; the attribute `provenance` of the file says what made it.
+Each has the attribute `checksum`, of its rows (see `equihash._checksum`); the attribute `provenance` of the file says what made it.
 """
 
 import functools
-import zlib
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from equihash._checksum import checksum
 from equihash.class_numbers import class_numbers_to_labels, labels_to_class_numbers
 from equihash.errors import UserError
 from equihash.files import (
@@ -71,13 +71,13 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
 
     with atomic(path) as temporary, create_hdf5(temporary) as file:
         database = create_dataset(file, "database", (database_size, *mosaic_shape), dtype)
-        checksum = 0
+        total = 0
         for first in tqdm(range(0, database_size, BLOCK_SIZE), desc="database", unit="M", leave=False):
             count = min(BLOCK_SIZE, database_size - first)
             block = labels_of(stream.randint(0, nb_classes, count, dtype=np.uint64))
             database[first : first + count] = block
-            checksum = zlib.crc32(block, checksum)
-        database.attrs["checksum"] = np.uint32(checksum)
+            total += checksum(block, first)
+        database.attrs["checksum"] = np.uint64(total % 2**64)
         mapped = map_dataset(database, temporary)
 
         numbers, offsets, ids = _positive_queries(stream, mapped, bank_size, nb_classes, nb_positive)
@@ -168,7 +168,7 @@ class Labels:
         for name, array in arrays.items():
             if name in NAMES and any(block.max() >= self.bank_size for block in _blocks(array)):
                 raise self._damaged(name)
-            if self._checksums[name] not in (None, _checksum(array)):
+            if self._checksums[name] not in (None, checksum(np.ascontiguousarray(array))):
                 raise self._damaged(name)
 
     def _damaged(self, what):
@@ -317,10 +317,6 @@ def _blocks(array):
     return (array[first : first + BLOCK_SIZE] for first in range(0, len(array), BLOCK_SIZE))
 
 
-def _checksum(array):
-    return functools.reduce(lambda checksum, block: zlib.crc32(block, checksum), _blocks(array), 0)
-
-
 def _as_codes(numbers):
     return np.ascontiguousarray(numbers).view(np.uint8).reshape(-1, 8)
 
@@ -328,4 +324,4 @@ def _as_codes(numbers):
 def _write(file, name, array):
     dataset = create_dataset(file, name, array.shape, array.dtype)
     dataset[...] = array
-    dataset.attrs["checksum"] = np.uint32(zlib.crc32(np.ascontiguousarray(array)))
+    dataset.attrs["checksum"] = np.uint64(checksum(np.ascontiguousarray(array)))

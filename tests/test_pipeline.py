@@ -10,7 +10,7 @@ from conftest import GOLDEN, QUICK, quick
 
 from equihash.datasets import MnistMosaic, ProceduralDatabase
 from equihash.datasets.procedural import ENCODING_SEED
-from equihash.files import checksums
+from equihash._checksum import checksums
 from equihash.fingerprints import job_range
 from equihash.models import MnistMosaicCNN
 

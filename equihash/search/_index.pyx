@@ -20,6 +20,8 @@ from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from equihash._hash cimport hash_code, load8
+
 cdef extern from *:
     """
     #ifdef _OPENMP
@@ -43,36 +45,6 @@ cdef enum:
 
 
 # ---- Codes, and numbers of 4 or 8 bytes ------------------------------------------------------------------------------
-
-cdef inline uint64_t mix(uint64_t h) noexcept nogil:
-    """The 64-bit finalizer of MurmurHash3: a bijection whose every output bit depends on every input bit."""
-    h = (h ^ (h >> 33)) * <uint64_t>0xff51afd7ed558ccd
-    h = (h ^ (h >> 33)) * <uint64_t>0xc4ceb9fe1a85ec53
-    return h ^ (h >> 33)
-
-
-cdef inline uint64_t load8(const uint8_t *code) noexcept nogil:
-    cdef uint64_t word
-    memcpy(&word, code, 8)
-    return word
-
-
-cdef inline uint64_t hash_code(const uint8_t *code, int nbytes) noexcept nogil:
-    """Hash of the code's little-endian 8-byte words, the last one padded with zeros."""
-    cdef uint64_t h = 0, tail = 0
-    cdef int i
-    if nbytes == 8:
-        return mix(load8(code))
-    while nbytes >= 8:
-        h = mix(h ^ load8(code))
-        code += 8
-        nbytes -= 8
-    if nbytes:
-        for i in range(nbytes):
-            tail |= <uint64_t>code[i] << (8 * i)
-        h = mix(h ^ tail)
-    return h
-
 
 cdef inline int64_t top(uint64_t h, int bits) noexcept nogil:
     """The `bits` top bits of h (0 to 63)."""
@@ -105,22 +77,6 @@ cdef inline void put(void *numbers, bint wide, int64_t i, uint64_t value) noexce
         (<uint64_t *>numbers)[i] = value
     else:
         (<uint32_t *>numbers)[i] = <uint32_t>value
-
-
-def checksum(cnp.ndarray array not None, int64_t first=0):
-    """Sum modulo 2^64 over the rows of `array` of a hash of (bytes of the row, `first` + its position).
-
-    The sum does not depend on the order in which the parts of a whole are visited, and one damaged number or one
-    damaged code of up to 8 bytes always changes it.
-    """
-    cdef int64_t i, n = len(array)
-    cdef int nbytes = array.nbytes // max(n, 1)
-    cdef const uint8_t *rows = <const uint8_t *>cnp.PyArray_DATA(array)
-    cdef uint64_t total = 0
-    assert array.flags.c_contiguous
-    for i in prange(n, nogil=True, schedule="static", use_threads_if=n > PARALLEL):
-        total += mix(hash_code(rows + i * nbytes, nbytes) + <uint64_t>(first + i) * <uint64_t>0x9e3779b97f4a7c15)
-    return total
 
 
 # ---- Building --------------------------------------------------------------------------------------------------------

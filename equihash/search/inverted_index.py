@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from equihash._checksum import checksum
 from equihash.errors import UserError
 from equihash.files import atomic, open_hdf5
 from equihash.search import _index
@@ -22,7 +23,7 @@ REBUILD = "build it again with build_index.py"
 # database, shard, number of shards, items of the shard, checksums of the three arrays. The CRC of the header and the
 # metadata follows them. All other sizes follow from these: see _Layout.
 MAGIC = b"EquiIndx"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("<8sIIQQIIQ3Q")
 CRC = struct.Struct("<I")
 PAGE = 4096
@@ -199,7 +200,7 @@ class InvertedIndex(_index.Reader):
         arrays = self.offsets, self.codes, self.ids
         with _writing(path) as temporary, open(temporary, "wb") as file:
             sections = self._layout.write_header(file, self.metadata if metadata is None else metadata,
-                                                 [_index.checksum(array) for array in arrays])
+                                                 [checksum(array) for array in arrays])
             for start, array in zip(sections, arrays):
                 file.seek(start)
                 file.write(array.data if array.size else b"")
@@ -250,7 +251,7 @@ class InvertedIndex(_index.Reader):
             It is damaged.
         """
         arrays = self.offsets, self.codes, self.ids
-        if self._checksums and any(_index.checksum(a) != c for a, c in zip(arrays, self._checksums)):
+        if self._checksums and any(checksum(a) != c for a, c in zip(arrays, self._checksums)):
             raise self._damaged()
 
     def _checked(self, function, *args):
@@ -413,7 +414,7 @@ class _FileBuilder:
 
     def write(self, section, row, array):
         """Write rows of a section (0 offsets, 1 codes, 2 ids) from `row` on."""
-        self.checksums[section] = (self.checksums[section] + _index.checksum(array, row)) % 2**64
+        self.checksums[section] = (self.checksums[section] + checksum(array, row)) % 2**64
         self.file.seek(self.sections[section] + row * self.layout.shapes[section][1])
         self.file.write(np.ascontiguousarray(array).data if array.size else b"")
 
