@@ -48,7 +48,8 @@ def jmlh_loss(logits, labels, noise, classifier, kld_coeff, binarization="heavis
     noise, binarization
         See `straight_through_bits`.
     classifier : torch.nn.Linear
-        From k bits to class scores; trained along with the network.
+        From k bits to class scores; trained along with the network. It may compute under autocast: bits are exact in
+        bfloat16.
     kld_coeff : float
         Weight of `bernoulli_kld`.
 
@@ -57,4 +58,4 @@ def jmlh_loss(logits, labels, noise, classifier, kld_coeff, binarization="heavis
     scalar tensor, in nats
     """
     bits = straight_through_bits(logits, noise, binarization)
-    return cross_entropy(classifier(bits), labels) + kld_coeff * bernoulli_kld(logits)
+    return cross_entropy(classifier(bits).float(), labels) + kld_coeff * bernoulli_kld(logits)

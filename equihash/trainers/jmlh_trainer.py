@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from equihash.class_numbers import class_numbers_to_labels
+from equihash.devices import autocast
 from equihash.errors import UserError, nearest
 from equihash.losses import jmlh_loss
 from equihash.trainers.trainer import Trainer
@@ -49,7 +50,8 @@ class JMLHTrainer(Trainer):
         return loader.batch_from_labels(self.labels[classes]), (torch.from_numpy(classes).to(loader.device), noise)
 
     def loss(self, logits, target):
-        return jmlh_loss(logits, *target, self.classifier, **self.loss_kwargs)
+        with autocast(self.loader.device, self.precision):
+            return jmlh_loss(logits, *target, self.classifier, **self.loss_kwargs)
 
     def _draw_classes(self, nb_classes):
         """Draw distinct classes: int64 (nb_classes, height, width)."""
