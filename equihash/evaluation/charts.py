@@ -6,7 +6,7 @@ from matplotlib.ticker import EngFormatter
 
 from equihash.evaluation.pictures import BLUE, GREY, ORANGE, _save
 
-SIZE = (5.4, 3.6)  # inches: letters can be read on a phone
+SIZE, DPI = (4.8, 3.4), 160  # inches: small, so that the letters can be read on a phone
 
 
 def draw_hamming_distances(path, results):
@@ -22,7 +22,7 @@ def draw_hamming_distances(path, results):
     axis.set_ylabel("share of pairs")
     axis.set_title(f"{results['relevant_collision_rate']:.1%} of positive pairs at distance 0", fontsize=10)
     axis.legend()
-    _save(figure, path)
+    _save(figure, path, DPI)
 
 
 def draw_lookups(path, results):
@@ -38,7 +38,7 @@ def draw_lookups(path, results):
     axis.set_xticks(numbers, map(str, numbers))
     axis.set_xlabel("lookups a query")
     _finish_rates(axis, "More lookups find more, and collide more")
-    _save(figure, path)
+    _save(figure, path, DPI)
 
 
 def draw_database_sizes(path, results):
@@ -57,7 +57,7 @@ def draw_database_sizes(path, results):
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.set_xlabel("items in the database")
     _finish_rates(axis, "Prefixes of the database, encoded once")
-    _save(figure, path)
+    _save(figure, path, DPI)
 
 
 def draw_set_sizes(path, results):
@@ -69,28 +69,33 @@ def draw_set_sizes(path, results):
     edges = np.array(sizes["edges"])
     widths = np.diff(edges)
     numbers = _first_and_last(results)
-    figure, axes = plt.subplots(len(numbers), 1, figsize=(SIZE[0], 1 + 2.6 * len(numbers)), layout="constrained",
-                                sharex=True, squeeze=False)  # fmt: skip
-    for axis, number in zip(axes.flat, numbers):
-        found = sizes["lookups"][number]
-        for name, histogram, colour, style in (
-            ("relevant to a positive query", sizes["relevant"], GREY, "s--"),
-            ("retrieved, positive queries", found["positive"], BLUE, "o-"),
-            ("retrieved, negative queries", found["negative"], ORANGE, "^-."),
-        ):
-            share = np.array(histogram) / widths / max(sum(histogram), 1)
-            some = share > 0
-            axis.plot(_centres(edges)[some], share[some], style, color=colour, label=name, markersize=4, linewidth=1)
-        axis.set_xscale("symlog", linthresh=1, linscale=0.3)
-        axis.set_yscale("log")
-        axis.set_ylabel("share of queries, a size")
-        axis.set_title(_lookups(number), fontsize=10)
-        axis.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize=8)
-    axes[-1, 0].set_xlabel("items in the set")
-    axes[-1, 0].xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes[-1, 0].set_xlim(left=-0.3)
-    _save(figure, path)
+    figure, axis = plt.subplots(figsize=SIZE, layout="constrained")
+    curves = [("relevant to a positive query", sizes["relevant"], "s:", GREY, "none", 8)]
+    for number, style, filled in zip(numbers, ("-", "--"), ("full", "none")):
+        for sign, colour, mark in (("positive", BLUE, "o"), ("negative", ORANGE, "^")):
+            histogram = sizes["lookups"][number][sign]
+            label = f"{sign} queries, {_lookups(number)}"
+            curves.append((label, histogram, mark + style, colour, filled, 5))
+    for label, histogram, style, colour, filled, size in curves:
+        share = np.array(histogram) / widths / max(sum(histogram), 1)
+        some = share > 0
+        marks = {"markersize": size, "fillstyle": filled, "linewidth": 1}
+        axis.plot(_centres(edges)[some], share[some], style, color=colour, label=label, **marks)
+    axis.set_xscale("symlog", linthresh=1, linscale=0.3)
+    axis.set_yscale("log")
+    largest = max(1, *(edges[np.flatnonzero(histogram)[-1]] for _, histogram, *_ in curves if any(histogram)))
+    steps = (1, 2, 5) if largest <= 200 else (1,)
+    ticks = [0] + [step * 10**power for power in range(len(str(largest)) + 1) for step in steps]
+    axis.set_xticks([tick for tick in ticks if tick <= 2 * largest], minor=False)
+    axis.set_xticks([], minor=True)
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_xlim(-0.4, 2 * largest)
+    axis.set_xlabel("items in the set")
+    axis.set_ylabel("share of queries, a size")
+    axis.set_title("What is retrieved, and what is relevant", fontsize=10)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2)
+    _save(figure, path, DPI)
 
 
 def _band(axis, x, rows, name, colour, style, label, **marks):

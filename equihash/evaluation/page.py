@@ -9,21 +9,38 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from equihash.evaluation.tables import COLUMNS, collapse, rows_of
 from equihash.files import atomic
 
-# file name, heading, what a reader sees in it (also the text for who does not see it)
+# file name, heading, what is to be seen in it
 CHARTS = [
-    ("lookups.png", "Number of lookups",
-     "Perfect retrieval rate, recall and false positive rate against the number of lookups a query."),
-    ("database_sizes.png", "Size of the database",
-     "Perfect retrieval rate and recall in the first 1,000, 10,000, ... items and in all: filled marks one lookup, open "
-     "marks the most lookups. The queries of each size are those with a relevant item in it."),
-    ("set_sizes.png", "Sizes of the retrieved sets",
-     "How many items positive and negative queries retrieve, and how many are relevant to a positive query."),
-    ("hamming_distances.png", "Hamming distances",
-     "Hamming distances of the fingerprints of two instances of one class (positive) and of two classes (negative)."),
-]  # fmt: skip
-GALLERY = ("gallery.png", "Gallery",
-           "Queries and what one lookup retrieved for each: perfect, incomplete and unsound answers. Blue frames are "
-           "relevant items, orange ones irrelevant items, dashed grey ones relevant items that were missed.")  # fmt: skip
+    (
+        "lookups.png",
+        "Number of lookups",
+        "Perfect retrieval rate, recall and false positive rate against the number of lookups a query.",
+    ),
+    (
+        "database_sizes.png",
+        "Size of the database",
+        "Perfect retrieval rate and recall among the first 1,000, 10,000, ... items and among all: filled marks one "
+        "lookup, open marks the most lookups. The queries of each size are those with a relevant item in it.",
+    ),
+    (
+        "set_sizes.png",
+        "Sizes of the retrieved sets",
+        "How many items positive and negative queries retrieve, and how many are relevant to a positive query.",
+    ),
+    (
+        "hamming_distances.png",
+        "Hamming distances",
+        "Hamming distances of the fingerprints of two instances of one class (positive) and of two classes (negative).",
+    ),
+]
+GALLERY = [
+    (
+        "gallery.png",
+        "Gallery",
+        "Queries and what one lookup retrieved for each: perfect, incomplete and unsound answers. Blue frames are "
+        "relevant items, orange ones irrelevant items, dashed grey ones relevant items that were missed.",
+    ),
+]
 TRAINING = [
     ("training_curve.png", "Training curve", "Losses and in-training evaluations by step."),
     ("instances.png", "Training instances", "Some classes, a row each, with several noisy instances."),
@@ -61,7 +78,7 @@ def write_page(path, files, results):
         rows=rows_of(results),
         warning=collapse(results),
         charts=_pictures(files.folder, CHARTS),
-        gallery=_pictures(files.folder, [GALLERY]),
+        gallery=_pictures(files.folder, GALLERY),
         training=_pictures(files.experiment.folder, TRAINING),
         step=fingerprints.get("step"),
         config=json.dumps(config, indent=2),

@@ -74,7 +74,7 @@ def _show(axis, instance, loader, frame=None):
             spine.set(color=frame, linewidth=2.5, linestyle="--" if frame == GREY else "-")
 
 
-def _save(figure, path):
+def _save(figure, path, dpi=120):
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        figure.savefig(temporary, format="png", dpi=dpi)
     plt.close(figure)
