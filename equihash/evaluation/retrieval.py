@@ -210,7 +210,7 @@ def _results_of_queries(queries, ground_truth, size):
 
 def set_size_edges(database_size):
     """Bins of sizes of sets, int64, ten a decade: size s is in bin i where edges[i] <= s < edges[i + 1]."""
-    decades = np.log10(database_size) + 0.2  # the last edge is beyond the largest set
+    decades = np.log10(database_size) + 0.3  # the last edge is beyond the largest set
     return np.concatenate([[0], np.unique(np.rint(10 ** np.arange(0, decades, 0.1)).astype(np.int64))])
 
 
