@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from equihash.evaluation.pictures import BLUE, GREY, ORANGE, _save
 
@@ -18,6 +18,8 @@ def draw_hamming_distances(path, results):
         axis.bar(np.arange(len(share)), share, width=1.0, alpha=0.6, color=colour, label=f"{sign} pairs")
     if any(results["hamming_distances"]["positive"]):
         axis.set_yscale("log")
+        axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("Hamming distance of the fingerprints")
     axis.set_ylabel("share of pairs")
     axis.set_title(f"{results['relevant_collision_rate']:.1%} of positive pairs at distance 0", fontsize=10)
@@ -76,6 +78,7 @@ def draw_set_sizes(path, results):
             histogram = sizes["lookups"][number][sign]
             label = f"{sign} queries, {_lookups(number)}"
             curves.append((label, histogram, mark + style, colour, filled, 5))
+    curves = [curve for curve in curves if any(curve[1])]  # there may be no queries of a sign
     for label, histogram, style, colour, filled, size in curves:
         share = np.array(histogram) / widths / max(sum(histogram), 1)
         some = share > 0
@@ -83,7 +86,7 @@ def draw_set_sizes(path, results):
         axis.plot(_centres(edges)[some], share[some], style, color=colour, label=label, **marks)
     axis.set_xscale("symlog", linthresh=1, linscale=0.3)
     axis.set_yscale("log")
-    largest = max(1, *(edges[np.flatnonzero(histogram)[-1]] for _, histogram, *_ in curves if any(histogram)))
+    largest = max(1, *(edges[np.flatnonzero(histogram)[-1]] for _, histogram, *_ in curves))
     steps = (1, 2, 5) if largest <= 200 else (1,)
     ticks = [0] + [step * 10**power for power in range(len(str(largest)) + 1) for step in steps]
     axis.set_xticks([tick for tick in ticks if tick <= 2 * largest], minor=False)

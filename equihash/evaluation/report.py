@@ -39,12 +39,15 @@ def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
         index = None
         counts = sum_of_shards(database, numbers, nb_shards)
     results = evaluate_database(database, counts)
+    positive, negative = (len(getattr(database.labels, f"{sign}_queries")) for sign in ("positive", "negative"))
+    asked = queries and positive + negative > 0
+    sizes = asked and positive > 0 and len(results["database_sizes"]) > 1
     pictures = [
         ("hamming_distances.png", True, draw_hamming_distances, results),
-        ("lookups.png", len(numbers) > 1, draw_lookups, results),
-        ("database_sizes.png", len(results.get("database_sizes", ())) > 1, draw_database_sizes, results),
-        ("set_sizes.png", queries, draw_set_sizes, results),
-        ("gallery.png", queries and nb_shards == 1, draw_gallery, database, index),
+        ("lookups.png", asked and len(numbers) > 1, draw_lookups, results),
+        ("database_sizes.png", sizes, draw_database_sizes, results),
+        ("set_sizes.png", asked, draw_set_sizes, results),
+        ("gallery.png", asked and nb_shards == 1, draw_gallery, database, index),
     ]
     drawn = []
     for name, wanted, draw, *of in pictures:
