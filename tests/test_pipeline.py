@@ -152,6 +152,8 @@ def test_an_index_in_shards_gives_the_same_results(encoded):
     assert sum(sizes) == 3210 and min(sizes) > 0
     output = encoded.check(f"{evaluate} --nb_shards 4 --nb_lookups 1 16")
     assert (folder / "results.json").read_text() == expected
+    assert (folder / "database_sizes.png").is_file() and not (folder / "gallery.png").exists()
+    assert "<table>" in (folder / "report.html").read_text()
     assert output.splitlines()[1:] == whole.splitlines()[1:]
     index.rename(folder / "inverted_index.bin")
 

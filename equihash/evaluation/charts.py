@@ -86,6 +86,8 @@ def draw_set_sizes(path, results):
         axis.plot(_centres(edges)[some], share[some], style, color=colour, label=label, **marks)
     axis.set_xscale("symlog", linthresh=1, linscale=0.3)
     axis.set_yscale("log")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_ylim(min(0.08, axis.get_ylim()[0]))
     largest = max(1, *(edges[np.flatnonzero(histogram)[-1]] for _, histogram, *_ in curves))
     steps = (1, 2, 5) if largest <= 200 else (1,)
     ticks = [0] + [step * 10**power for power in range(len(str(largest)) + 1) for step in steps]

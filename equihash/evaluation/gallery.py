@@ -48,13 +48,14 @@ def draw_gallery(path, database, index, nb_columns=11, nb_shown=2, nb_queries=20
     items = ProceduralDatabase(labels.database, loader, ENCODING_SEED)
     height, width = _image(items[0], loader).shape[:2]
     nb_rows = max(len(kinds), 1)
-    size = (1.1 * nb_columns, (1.1 * height / width + 0.45) * nb_rows + 0.6)
+    size = (1.1 * nb_columns, (1.1 * height / width + 0.5) * nb_rows + 0.6)
     figure, axes = plt.subplots(nb_rows, nb_columns, figsize=size, layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for row_axes, (kind, answers) in zip(axes, kinds.items()):
-        title = row_axes[0].text(0, 1.25, kind, transform=row_axes[0].transAxes, fontsize=10)
-        title.set(weight="bold", in_layout=False)  # it may reach over the next columns
+        points = {"xytext": (0, 18), "textcoords": "offset points"}
+        title = row_axes[0].annotate(kind, (0, 1), xycoords="axes fraction", fontsize=10, weight="bold", **points)
+        title.set_in_layout(False)  # it may reach over the next columns
         column = 0
         for queries, query, coloured in answers:
             if column + 1 + len(coloured) > nb_columns:
