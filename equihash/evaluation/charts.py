@@ -96,7 +96,7 @@ def draw_set_sizes(path, results):
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.set_xlim(-0.4, 2 * largest)
     axis.set_xlabel("items in the set")
-    axis.set_ylabel("share of queries, a size")
+    axis.set_ylabel("share of queries per size")
     axis.set_title("What is retrieved, and what is relevant", fontsize=10)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2)
