@@ -1,4 +1,4 @@
-"""Evaluate an encoded and indexed database: a table, results.json and pictures.
+"""Evaluate an encoded and indexed database: a table, results.json, pictures, and report.html with all of them.
 
 python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --nb_lookups 1 64
 python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --shard 3 --nb_shards 4   (for each shard, then)

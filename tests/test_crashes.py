@@ -18,7 +18,7 @@ from PIL import Image
 from equihash.prepare import mnist
 
 CURRENT = "data/experiments/FastMnistMosaic/HashNet/main/current"
-PICTURES = ("gallery.png", "hamming_distances.png")
+PICTURES = ("hamming_distances.png", "gallery.png", "lookups.png", "set_sizes.png")
 QUERIES = [f"{sign}_queries_{content}" for sign in ("positive", "negative") for content in ("fingerprints", "logits")]
 FINGERPRINTS = ["database_fingerprints", "hinge_triplets_fingerprints", *QUERIES]
 # command, and the files that it makes
@@ -46,11 +46,11 @@ STAGES = {
     ),
     "evaluate": (
         "evaluate_binary_equihash.py FastMnistMosaic SMALL HashNet -d cpu --nb_lookups 1 4".split(),
-        [f"{CURRENT}/test_SMALL/{name}" for name in ("results.json", *PICTURES)],
+        [f"{CURRENT}/test_SMALL/{name}" for name in ("results.json", "report.html", *PICTURES)],
     ),
     "evaluate_collisions": (
         "evaluate_binary_equihash.py FastMnistMosaic SMALL HashNet -d cpu --no_queries".split(),
-        [f"{CURRENT}/test_SMALL/{name}" for name in ("results.json", PICTURES[1])],
+        [f"{CURRENT}/test_SMALL/{name}" for name in ("results.json", PICTURES[0])],
     ),
     "prepare_openimages": (
         "prepare_data.py openimages --source pictures --split train --force".split(),
@@ -154,7 +154,7 @@ def kill_and_finish(stages, undisturbed, stage, moments):
     command, names = STAGES[stage]
     contents, seconds = undisturbed[stage]
     for name in names:
-        (stages.folder / name).unlink()
+        (stages.folder / name).unlink(missing_ok=True)  # an evaluation takes away what another drew
     if stage.startswith("evaluate"):  # the old results stay until the new ones are there
         (stages.folder / names[0]).write_text("old")
     killed = 0

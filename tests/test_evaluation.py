@@ -1,4 +1,5 @@
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ from scipy.stats import beta
 
 from equihash.evaluation.in_training import worst_entropies
 from equihash.evaluation.intervals import clopper_pearson, irrelevant_collision_rate
-from equihash.evaluation.retrieval import count_retrieved, score, triplet_distances
+from equihash.evaluation.prefixes import prefix_queries, prefix_sizes
+from equihash.evaluation.retrieval import (
+    count_in_prefix,
+    count_retrieved,
+    score,
+    set_size_edges,
+    set_size_histogram,
+    triplet_distances,
+)
 from equihash.search import InvertedIndex, probe_codes
 
 
@@ -48,6 +57,52 @@ def test_scores_are_those_of_sets(seed, nb_lookups):
     assert results["false_positive_rate"] == pytest.approx(np.mean([bool(a) for a in negative]))
     low, high = results["intervals"]["perfect_retrieval_rate"]
     assert low <= results["perfect_retrieval_rate"] <= high
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.sampled_from([1, 2, 7, 100]))
+def test_a_prefix_is_a_database_of_its_own(seed, size, nb_shards):
+    """Against the definition with Python sets, of a whole index and of shards of any number."""
+    stream = np.random.RandomState(seed)
+    database = stream.randint(0, 6, (60, 1)).astype(np.uint8) << 5
+    labels = stream.randint(0, 12, 60)
+    queried = stream.permutation(np.unique(labels))[:8]
+    logits = stream.normal(size=(len(queried), 8)).astype(np.float32)
+    truth = [np.flatnonzero(labels == label) for label in queried]
+    csr = np.concatenate([[0], np.cumsum([len(ids) for ids in truth])]), np.concatenate(truth)
+    encoded = SimpleNamespace(
+        codes=database,
+        ground_truth=lambda sign: csr,
+        query_codes=lambda sign: np.packbits(logits > 0, axis=1),
+        query_logits=lambda sign: logits,
+    )
+    rows, (offsets, ids) = prefix_queries(csr, size)
+    relevant = [set(ids[ids < size].tolist()) for ids in truth]
+    assert rows.tolist() == [row for row, found in enumerate(relevant) if found]
+    assert [set(part.tolist()) for part in np.split(ids, offsets[1:-1])][: len(rows)] == [relevant[row] for row in rows]
+
+    shards = [InvertedIndex.build(database, shard, nb_shards) for shard in range(nb_shards)]
+    found = [count_in_prefix(encoded, shard, size, [1, 3]) for shard in shards]
+    for number in (1, 3):
+        retrieved, relevant_retrieved = np.sum([each[size, number] for each in found], axis=0).reshape(2, -1)
+        for at, row in enumerate(rows):
+            probes = {bytes(code) for code in probe_codes(logits[row : row + 1], number)[0]}
+            expected = {item for item in range(size) if bytes(database[item]) in probes}
+            assert retrieved[at] == len(expected) and relevant_retrieved[at] == len(expected & relevant[row])
+
+
+def test_prefixes_cost_a_fraction_of_the_database():
+    assert prefix_sizes(1999) == [] and prefix_sizes(2000) == [1000]
+    assert prefix_sizes(10**7) == [1000, 10_000, 100_000, 1_000_000]
+
+
+@pytest.mark.parametrize("database_size", [1, 2, 9, 10, 3210, 10**6, 10**9 + 1])
+def test_every_size_of_a_set_is_in_one_bin(database_size):
+    edges = set_size_edges(database_size)
+    assert edges[:3].tolist() == [0, 1, 2] and (np.diff(edges) > 0).all()
+    sizes = [0, 0, 1, min(2, database_size), database_size]
+    histogram = set_size_histogram(np.array(sizes), database_size)
+    assert sum(histogram) == len(sizes) and histogram[0] == 2
+    assert histogram[np.searchsorted(edges, database_size, side="right") - 1] >= 1 and edges[-1] > database_size
 
 
 def test_empty_sets_count_as_perfect():

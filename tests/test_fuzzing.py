@@ -61,7 +61,7 @@ def index_and_evaluate():
 
 def sum_counts():
     counts = sum_of_shards(EncodedDatabase(files()), [1, 3], 2)
-    return json.dumps([counts.internal_collisions, counts.largest_bucket, str(counts.lookups)])
+    return json.dumps([counts.internal_collisions, counts.largest_bucket, str(counts.queries)])
 
 
 def merge():

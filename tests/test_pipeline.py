@@ -120,7 +120,11 @@ def test_evaluation_prints_a_table_and_writes_results_and_pictures(encoded):
     assert set(golden) - {"generate_labels_args"} <= set(results)
     assert set(results["intervals"]) >= {"recall", "irrelevant_collision_rate", "recall_at_hamming"}
     assert results["lookups"]["8"]["recall"] >= results["lookups"]["1"]["recall"] == results["recall"]
-    for name in ("hamming_distances.png", "gallery.png"):
+    sizes = results["database_sizes"]
+    assert list(sizes) == ["1000", "3210"] and 0 < sizes["1000"]["nb_positive_queries"] < 300
+    assert sizes["3210"]["lookups"]["8"]["recall"] == results["lookups"]["8"]["recall"]
+    assert sum(results["set_sizes"]["lookups"]["8"]["negative"]) == sum(results["set_sizes"]["relevant"]) == 300
+    for name in ("hamming_distances.png", "gallery.png", "lookups.png", "set_sizes.png", "database_sizes.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     output = encoded.check("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --no_queries")
     assert "recall" not in encoded.json(folder / "results.json")
@@ -133,6 +137,7 @@ def test_an_index_in_shards_gives_the_same_results(encoded):
     evaluate = "evaluate_binary_equihash.py FastMnistMosaic DB HashNet"
     whole = encoded.check(f"{evaluate} --nb_lookups 1 16")
     expected = (folder / "results.json").read_text()
+    assert '"1000": {' in expected  # the first 1,000 items are counted in each shard, too
     (folder / "results.json").unlink()
     index = (folder / "inverted_index.bin").rename(folder / "elsewhere")
 
@@ -147,6 +152,8 @@ def test_an_index_in_shards_gives_the_same_results(encoded):
     assert sum(sizes) == 3210 and min(sizes) > 0
     output = encoded.check(f"{evaluate} --nb_shards 4 --nb_lookups 1 16")
     assert (folder / "results.json").read_text() == expected
+    assert (folder / "database_sizes.png").is_file() and not (folder / "gallery.png").exists()
+    assert "<table>" in (folder / "report.html").read_text()
     assert output.splitlines()[1:] == whole.splitlines()[1:]
     index.rename(folder / "inverted_index.bin")
 

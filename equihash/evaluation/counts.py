@@ -21,68 +21,72 @@ class Counts:
         Pairs of items with equal codes and different classes.
     largest_bucket : int
         Items that share the commonest code of a sample.
-    lookups : dict
-        Of each number of lookups a query: items retrieved by the positive queries, relevant ones among these, items
-        retrieved by the negative queries: int64 (P,), (P,), (Q,). Empty where there is no interest in queries.
+    queries : dict
+        Of each (size of the database or of a prefix, number of lookups a query): items retrieved by the positive
+        queries, relevant ones among these and, of the whole database, items retrieved by the negative queries: int64
+        (P,), (P,), (Q,). Empty where there is no interest in queries.
     """
 
     internal_collisions: int
     largest_bucket: int
-    lookups: dict
+    queries: dict
 
     def __add__(self, other):
         return Counts(
             self.internal_collisions + other.internal_collisions,
             max(self.largest_bucket, other.largest_bucket),
-            {number: [a + b for a, b in zip(self.lookups[number], other.lookups[number])] for number in self.lookups},
+            {key: [a + b for a, b in zip(self.queries[key], other.queries[key])] for key in self.queries},
         )
 
     def save(self, path, provenance):
         """Write an HDF5 file, atomically, with a dict that says what was counted."""
         with atomic(path) as temporary, create_hdf5(temporary) as file:
             checksums = {}
-            for number, arrays in self.lookups.items():
-                for name, array in zip(ARRAYS, arrays):
-                    file.create_dataset(f"{number} {name}", data=array, compression=1)
-                    checksums[f"{number} {name}"] = zlib.crc32(array)
+            for key, arrays in self.queries.items():
+                for name, array in zip(_names(*key), arrays):
+                    file.create_dataset(name, data=array, compression=1)
+                    checksums[name] = zlib.crc32(array)
             numbers = {"internal_collisions": self.internal_collisions, "largest_bucket": self.largest_bucket}
             set_provenance(file, {**provenance, **numbers, "checksums": checksums})
 
     @classmethod
-    def load(cls, path, expected, nb_lookups, nb_queries, command):
-        """Read the counts of some numbers of lookups.
+    def load(cls, path, expected, shapes, command):
+        """Read the counts of some sizes and numbers of lookups.
 
         Parameters
         ----------
         path : Path
         expected : dict
             What its provenance must have.
-        nb_lookups : list of int
-        nb_queries : (int, int)
-            Positive and negative ones.
+        shapes : dict
+            The lengths of the arrays of each (size, number of lookups) wanted.
         command : str
             What makes the file, for messages.
 
         Raises
         ------
         UserError
-            The file is missing, damaged, of something else, or without one of these numbers of lookups.
+            The file is missing, damaged, of something else, or without one of these.
         """
         with read_hdf5(path, f": run {command}") as file:
             found = get_provenance(file)
             if any(found.get(key) != value for key, value in expected.items()):
                 raise UserError(f"{path} is of other fingerprints than those there now: run {command}")
-            lookups = {}
-            for number in nb_lookups:
-                datasets = [file.get(f"{number} {name}") for name in ARRAYS]
-                if any(dataset is None for dataset in datasets):
-                    raise UserError(f"{path} has no counts of {number} lookups: run {command}")
-                for dataset, size in zip(datasets, (nb_queries[0], *nb_queries)):
-                    check_size(dataset)
-                    if dataset.shape != (size,) or dataset.dtype != np.int64:
-                        raise ValueError(f"{dataset.name} is {dataset.dtype} {dataset.shape}")
-                lookups[number] = [dataset[:] for dataset in datasets]
-                for name, array in zip(ARRAYS, lookups[number]):
-                    if zlib.crc32(array) != found["checksums"][f"{number} {name}"]:
-                        raise ValueError(f"{number} {name} is not what was written")
-            return cls(int(found["internal_collisions"]), int(found["largest_bucket"]), lookups)
+            queries = {}
+            for (size, number), lengths in shapes.items():
+                names = _names(size, number)[: len(lengths)]
+                if any(name not in file for name in names):
+                    raise UserError(f"{path} has no counts of {number} lookups among {size} items: run {command}")
+                queries[size, number] = []
+                for name, length in zip(names, lengths):
+                    check_size(file[name])
+                    if file[name].shape != (length,) or file[name].dtype != np.int64:
+                        raise ValueError(f"{name} is {file[name].dtype} {file[name].shape}")
+                    queries[size, number].append(file[name][:])
+                    if zlib.crc32(queries[size, number][-1]) != found["checksums"][name]:
+                        raise ValueError(f"{name} is not what was written")
+            return cls(int(found["internal_collisions"]), int(found["largest_bucket"]), queries)
+
+
+def _names(size, number):
+    return [f"{size} {number} {name}" for name in ARRAYS]

@@ -1,17 +1,22 @@
-"""Everything that is made of an evaluated database: results.json, pictures, and the table to print."""
+"""Everything that is made of an evaluated database: results.json, pictures, report.html, and the table to print."""
 
 from functools import reduce
 from operator import add
 
+from equihash.evaluation.charts import draw_database_sizes, draw_hamming_distances, draw_lookups, draw_set_sizes
 from equihash.evaluation.counts import Counts
-from equihash.evaluation.pictures import draw_gallery, draw_hamming_distances
+from equihash.evaluation.gallery import draw_gallery
+from equihash.evaluation.page import write_page
+from equihash.evaluation.prefixes import prefix_queries, prefix_sizes
 from equihash.evaluation.retrieval import EncodedDatabase, count, evaluate_database
 from equihash.fingerprints import index_metadata, load_index
 from equihash.provenance import provenance
 
 
 def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
-    """Evaluate a database, write results.json and the pictures beside it, and return the results.
+    """Evaluate a database, write results.json, the pictures and report.html beside it, and return the results.
+
+    Pictures of an earlier evaluation that this one does not make are removed.
 
     Parameters
     ----------
@@ -25,20 +30,35 @@ def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
         single items.
     """
     database, numbers = EncodedDatabase(files), numbers_of_lookups(nb_lookups, queries)
-    pictures = "hamming_distances.png"
     if nb_shards == 1:
         if queries:
             database.loader  # for the gallery; its images may have changed: better said before the work than after
         index = load_index(files, database.fingerprints)
         counts = count(database, index, numbers)
     else:
+        index = None
         counts = sum_of_shards(database, numbers, nb_shards)
     results = evaluate_database(database, counts)
-    draw_hamming_distances(files.folder / "hamming_distances.png", results)
-    if queries and nb_shards == 1:
-        draw_gallery(files.folder / "gallery.png", database, index)
-        pictures += ", gallery.png"
-    print(f"{files.experiment}: {files.results}, {pictures}")
+    positive, negative = (len(getattr(database.labels, f"{sign}_queries")) for sign in ("positive", "negative"))
+    asked = queries and positive + negative > 0
+    sizes = asked and positive > 0 and len(results["database_sizes"]) > 1
+    pictures = [
+        ("hamming_distances.png", True, draw_hamming_distances, results),
+        ("lookups.png", asked and len(numbers) > 1, draw_lookups, results),
+        ("database_sizes.png", sizes, draw_database_sizes, results),
+        ("set_sizes.png", asked, draw_set_sizes, results),
+        ("gallery.png", asked and nb_shards == 1, draw_gallery, database, index),
+    ]
+    drawn = []
+    for name, wanted, draw, *of in pictures:
+        path = files.folder / name
+        if wanted:
+            draw(path, *of)
+            drawn.append(name)
+        else:
+            path.unlink(missing_ok=True)
+    write_page(files.folder / "report.html", files, results)
+    print(f"{files.experiment}: {files.results}, report.html, {', '.join(drawn)}")
     return results
 
 
@@ -61,13 +81,17 @@ def sum_of_shards(database, numbers, nb_shards):
     UserError
         The counts of a shard are missing, or of other fingerprints or numbers of lookups.
     """
-    files, labels, counts = database.files, database.labels, []
-    nb_queries = len(labels.positive_queries), len(labels.negative_queries)
+    files, counts, shapes = database.files, [], {}
+    truth, size = database.ground_truth("positive"), len(database.codes)
+    for number in numbers:
+        shapes[size, number] = [len(truth[0]) - 1] * 2 + [len(database.labels.negative_queries)]
+        for prefix in prefix_sizes(size):
+            shapes[prefix, number] = [len(prefix_queries(truth, prefix)[0])] * 2
     options = f" --nb_lookups {' '.join(map(str, numbers))}" if numbers else " --no_queries"
     for shard in range(nb_shards):
         command = files.command("evaluate_binary_equihash.py", shard, nb_shards) + options
         path = files.counts(shard, nb_shards)
-        counts.append(Counts.load(path, _work(database, shard, nb_shards), numbers, nb_queries, command))
+        counts.append(Counts.load(path, _work(database, shard, nb_shards), shapes, command))
     return reduce(add, counts)
 
 

@@ -15,14 +15,16 @@ from equihash.datasets.image_bank import bank_digest
 from equihash.devices import select_device
 from equihash.evaluation.counts import Counts
 from equihash.evaluation.intervals import clopper_pearson, irrelevant_collision_rate
+from equihash.evaluation.prefixes import prefix_queries, prefix_sizes
 from equihash.files import write_json
 from equihash.fingerprints import Fingerprints, expected_work
 from equihash.provenance import check_provenance, provenance
-from equihash.search import probe_codes
+from equihash.search import InvertedIndex, probe_codes
 from equihash.state import build_loader, load_state
 
 PROBE_BLOCK = 1 << 18  # queries x probes handled at once
 MAXIMUM_DISTANCE = 3
+RATES_OF_POSITIVE = ("perfect_retrieval_rate", "recall", "sound_rate", "complete_rate")
 
 
 class EncodedDatabase:
@@ -104,16 +106,33 @@ def count(database, index, nb_lookups):
     -------
     Counts
     """
-    lookups = {}
+    queries, size = {}, len(database.codes)
     with ThreadPoolExecutor(1) as pool:
         verification = pool.submit(index.verify)
         for number in nb_lookups:
             retrieved, _, relevant_retrieved = count_of_queries(database, index, "positive", number)
-            lookups[number] = retrieved, relevant_retrieved, count_of_queries(database, index, "negative", number)[0]
+            negative_retrieved = count_of_queries(database, index, "negative", number)[0]
+            queries[size, number] = [retrieved, relevant_retrieved, negative_retrieved]
         collisions = index.internal_collisions(database.labels.class_numbers)
-        counts = Counts(collisions, largest_bucket(index, database.codes), lookups)
+        largest = largest_bucket(index, database.codes)
+        for prefix in prefix_sizes(size) if queries else ():
+            queries |= count_in_prefix(database, index, prefix, nb_lookups)
         verification.result()
-    return counts
+    return Counts(collisions, largest, queries)
+
+
+def count_in_prefix(database, index, size, nb_lookups):
+    """Count what the positive queries retrieve of a prefix of a database: a part of the `queries` of a `Counts`.
+
+    The codes of the prefix are indexed anew, which takes a moment; of an index that is a shard, one shard of them.
+    """
+    codes = database.codes[:size]
+    part = InvertedIndex.build(codes, index.shard, index.nb_shards)
+    rows, truth = prefix_queries(database.ground_truth("positive"), size)
+    query_codes = database.query_codes("positive")[rows]
+    logits = database.query_logits("positive")[rows] if max(nb_lookups) > 1 else None
+    counts = {number: count_retrieved(part, codes, truth, query_codes, logits, number) for number in nb_lookups}
+    return {(size, number): [found[0], found[2]] for number, found in counts.items()}
 
 
 def evaluate_database(database, counts):
@@ -156,18 +175,48 @@ def evaluate_database(database, counts):
     results["intervals"]["relevant_collision_rate"] = results["intervals"]["recall_at_hamming"][0]
     results["hamming_distances"] = {"positive": distances[0].tolist(), "negative": distances[1].tolist()}
 
-    if counts.lookups:
-        relevant = np.diff(labels.ground_truth[0])
-        results["lookups"] = {
-            str(number): score(retrieved, relevant, relevant_retrieved, negative_retrieved, size)
-            for number, (retrieved, relevant_retrieved, negative_retrieved) in counts.lookups.items()
-        }
+    if counts.queries:
+        results |= _results_of_queries(counts.queries, database.ground_truth("positive"), size)
         first = results["lookups"]["1"]
         results["intervals"] |= first["intervals"]
         results |= {key: value for key, value in first.items() if key != "intervals"}
     database.verify()
     write_json(files.results, results)
     return results
+
+
+def _results_of_queries(queries, ground_truth, size):
+    """The parts `lookups`, `set_sizes` and `database_sizes` of the results: see the README."""
+    lookups, database_sizes, nb_relevant = {}, {}, np.diff(ground_truth[0])
+    set_sizes = {"edges": set_size_edges(size).tolist(), "relevant": set_size_histogram(nb_relevant, size)}
+    set_sizes["lookups"] = {}
+    for part, number in sorted(queries):
+        retrieved, relevant_retrieved, *negative = queries[part, number]
+        relevant = nb_relevant if part == size else np.diff(prefix_queries(ground_truth, part)[1][0])
+        scores = score(retrieved, relevant, relevant_retrieved, *(negative or [np.empty(0, np.int64)]), part)
+        prefix = database_sizes.setdefault(str(part), {"nb_positive_queries": len(relevant), "lookups": {}})
+        prefix["lookups"][str(number)] = {
+            **{name: scores[name] for name in RATES_OF_POSITIVE},
+            "intervals": {name: scores["intervals"][name] for name in RATES_OF_POSITIVE},
+        }
+        if part == size:
+            lookups[str(number)] = scores
+            set_sizes["lookups"][str(number)] = {
+                "positive": set_size_histogram(retrieved, size),
+                "negative": set_size_histogram(*negative, size),
+            }
+    return {"lookups": lookups, "set_sizes": set_sizes, "database_sizes": database_sizes}
+
+
+def set_size_edges(database_size):
+    """Bins of sizes of sets, int64, ten a decade: size s is in bin i where edges[i] <= s < edges[i + 1]."""
+    decades = np.log10(database_size) + 0.3  # the last edge is beyond the largest set
+    return np.concatenate([[0], np.unique(np.rint(10 ** np.arange(0, decades, 0.1)).astype(np.int64))])
+
+
+def set_size_histogram(sizes, database_size):
+    """Number of sets in each bin of `set_size_edges`: list of int."""
+    return np.histogram(sizes, set_size_edges(database_size))[0].tolist()
 
 
 def count_of_queries(database, index, sign, nb_lookups):

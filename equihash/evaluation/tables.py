@@ -25,18 +25,31 @@ def results_table(all_results):
         " ".join([" " * width, *(f"{name:^11}" for name in COLUMNS)]),
     ]
     for results in all_results:
-        rows = results.get("lookups", {"1": {"intervals": {}}})
-        for number, row in rows.items():
-            if number == "1":
-                row = {**row, **{k: results[k] for k in ("relevant_collision_rate", "irrelevant_collision_rate")}}
-                row["intervals"] = {**results["intervals"], **row["intervals"]}
-            cells = [_cell(row, key) for key in COLUMNS.values()]
-            lines.append(f"{_title(results, number):{width}} " + " ".join(f"{value:^11}" for value, _ in cells))
+        for title, cells in rows_of(results):
+            lines.append(f"{title:{width}} " + " ".join(f"{value:^11}" for value, _ in cells))
             lines.append(" " * width + " " + " ".join(f"{interval:^11}" for _, interval in cells))
-        if results["largest_bucket"] > results["database_size"] // 10 > 0:
-            share = results["largest_bucket"] / results["database_size"]
-            lines.append(f"warning: {results['name']}: collapsed, {share:.0%} of the items have one fingerprint")
+        if warning := collapse(results):
+            lines.append(f"warning: {results['name']}: {warning}")
     return "\n".join(line.rstrip() for line in [*lines, LEGEND])
+
+
+def rows_of(results):
+    """The rows of the table: [(title, [(value, its interval or "") of each of `COLUMNS`])], all str."""
+    rows = []
+    for number, row in results.get("lookups", {"1": {"intervals": {}}}).items():
+        if number == "1":
+            row = {**row, **{k: results[k] for k in ("relevant_collision_rate", "irrelevant_collision_rate")}}
+            row["intervals"] = {**results["intervals"], **row["intervals"]}
+        rows.append((_title(results, number), [_cell(row, key) for key in COLUMNS.values()]))
+    return rows
+
+
+def collapse(results):
+    """What is wrong where a tenth of all items have one fingerprint; None where they do not."""
+    if results["largest_bucket"] > results["database_size"] // 10 > 0:
+        share = results["largest_bucket"] / results["database_size"]
+        return f"collapsed, {share:.0%} of the items have one fingerprint"
+    return None
 
 
 def in_training_line(step, which, results):

@@ -1,0 +1,84 @@
+"""The gallery: what single queries retrieved."""
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from equihash.datasets.procedural import ENCODING_SEED, ProceduralDatabase
+from equihash.evaluation.pictures import BLUE, GREY, ORANGE, _image, _save, _show
+from equihash.evaluation.retrieval import count_retrieved
+
+MARKS = {BLUE: "\u2713 ", ORANGE: "\u2717 ", GREY: "missed "}
+
+def draw_gallery(path, database, index, nb_columns=11, nb_shown=2, nb_queries=2000):
+    """Draw queries with what one lookup retrieved for each: blue relevant, orange irrelevant, grey dashed missed.
+
+    One row for each kind of answer: perfect, incomplete (relevant items are missing) and unsound (irrelevant
+    items are there), of positive and of negative queries. The mosaics are made anew by the procedural database.
+
+    Parameters
+    ----------
+    path : Path
+    database : EncodedDatabase
+    index : InvertedIndex
+    nb_columns : int
+        Mosaics in a row; as many queries as there is room for.
+    nb_shown : int
+        Items shown of a query.
+    nb_queries : int
+        How many queries of each sign are looked at.
+    """
+    files, labels, loader = database.files, database.labels, database.loader
+    kinds = {}  # kind -> [(queries, query, [(item, colour)])]
+    for sign in ("positive", "negative"):
+        codes = np.ascontiguousarray(database.query_codes(sign)[:nb_queries])
+        offsets, ids = database.ground_truth(sign)
+        offsets = offsets[: len(codes) + 1]
+        counts = count_retrieved(index, database.codes, (offsets, ids), codes, None, 1)
+        queries = ProceduralDatabase(getattr(labels, f"{sign}_queries"), loader, ENCODING_SEED)
+        answers = {"perfect": [], "incomplete": [], "unsound": []}
+        for query, (retrieved, relevant, both) in enumerate(zip(*counts)):
+            answers["unsound" if retrieved > both else "incomplete" if relevant > both else "perfect"].append(query)
+        for kind, found in answers.items():
+            if found:
+                some = found[:nb_columns]
+                truths = [ids[offsets[query] : offsets[query + 1]] for query in some]
+                coloured = [_coloured(index[codes[query]], truth, nb_shown) for query, truth in zip(some, truths)]
+                title = f"{sign} queries, {kind} ({len(found)} of {len(codes)})"
+                kinds[title] = [(queries, *answer) for answer in zip(some, coloured)]
+    items = ProceduralDatabase(labels.database, loader, ENCODING_SEED)
+    height, width = _image(items[0], loader).shape[:2]
+    nb_rows = max(len(kinds), 1)
+    size = (1.1 * nb_columns, (1.1 * height / width + 0.5) * nb_rows + 0.6)
+    figure, axes = plt.subplots(nb_rows, nb_columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for row_axes, (kind, answers) in zip(axes, kinds.items()):
+        points = {"xytext": (0, 18), "textcoords": "offset points"}
+        title = row_axes[0].annotate(kind, (0, 1), xycoords="axes fraction", fontsize=10, weight="bold", **points)
+        title.set_in_layout(False)  # it may reach over the next columns
+        column = 0
+        for queries, query, coloured in answers:
+            if column + 1 + len(coloured) > nb_columns:
+                break
+            _show(row_axes[column], queries[query], loader)
+            row_axes[column].set_title(f"query {query}", fontsize=8)
+            for axis, (item, colour) in zip(row_axes[column + 1 :], coloured):
+                _show(axis, items[item], loader, frame=colour)
+                axis.set_title(f"{MARKS[colour]}{item}", fontsize=8)
+            column += 2 + len(coloured)  # a column apart
+    figure.suptitle(
+        f"{files.experiment.model} {files.experiment.config['name']}, {files.database}: what one lookup retrieved\n"
+        "\u2713 blue: relevant   \u2717 orange: irrelevant   grey, dashed: missed\n",
+        fontsize=10, x=0.005, horizontalalignment="left",
+    )  # fmt: skip
+    _save(figure, path)
+
+
+def _coloured(retrieved, relevant, nb_shown):
+    """Up to `nb_shown` of the items retrieved or missed, with the colours of their frames."""
+    groups = [
+        (np.setdiff1d(retrieved, relevant)[: max(nb_shown - 1, 1)], ORANGE),
+        (np.intersect1d(retrieved, relevant), BLUE),
+        (np.setdiff1d(relevant, retrieved), GREY),
+    ]
+    return [(item, colour) for items, colour in groups for item in items.tolist()][:nb_shown]
