@@ -126,7 +126,8 @@ def is_done(args, experiment, precision):
     if state["trainer"]["step"] < experiment.config["nb_steps"]:
         return False
     if not args.force_load:
-        check_same_config(state, experiment.config, precision, experiment.state_path)
+        banks = state["provenance"].get("banks")  # those of today are not read for that
+        check_same_config(state, experiment.config, precision, experiment.state_path, banks)
     return not args.database_name or is_evaluated(DatabaseFiles(experiment, args.database_name))
 
 

@@ -48,6 +48,8 @@ def _draw(path, title, key, values, lines):
         )  # fmt: skip
     if calls_for_log(values):
         axis.set_xscale("log")
+        axis.minorticks_off()
+        axis.set_xticks(ticks := _far_apart({line.value for line in lines}), [f"{value:g}" for value in ticks])
     axis.set_xlabel(key.split(":")[-1])
     axis.set_ylabel("perfect retrieval rate")
     axis.set_ylim(0, 1)
@@ -70,3 +72,12 @@ def calls_for_log(values):
         return steps.std() / steps.mean()
 
     return unevenness(np.diff(np.log(values))) < unevenness(np.diff(values)) - 1e-9
+
+
+def _far_apart(values, share=0.09):
+    """Those of some values whose numbers do not overlap on a log axis."""
+    kept, span = [], np.log(max(values) / min(values))
+    for value in sorted(values):
+        if not kept or np.log(value / kept[-1]) > share * span:
+            kept.append(value)
+    return kept

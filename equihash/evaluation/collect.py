@@ -1,8 +1,9 @@
 """The results of one database over models, variant tables and seeds."""
 
 import math
-import statistics
 from dataclasses import dataclass
+
+import numpy as np
 
 from equihash.config import read_variants
 from equihash.evaluation.tables import COLUMNS
@@ -160,8 +161,8 @@ def _lines(model, variant, results):
         for nb_lookups in sorted({number for each in metrics for number in each}):
             runs = [each[nb_lookups] for each in metrics if nb_lookups in each]
             numbers = {metric: [run[metric] for run in runs] for metric in runs[0]}
-            mean = {metric: statistics.fmean(each) for metric, each in numbers.items()}
-            spread = {metric: statistics.stdev(each) if len(each) > 1 else math.nan for metric, each in numbers.items()}
+            mean = {metric: float(np.mean(each)) for metric, each in numbers.items()}
+            spread = {metric: float(np.std(each, ddof=1)) if len(each) > 1 else math.nan for metric, each in numbers.items()}
             lines.append(Line(model, variant or "", name, value, nb_lookups, len(runs), mean, spread))
     return lines
 
