@@ -67,4 +67,5 @@ def scalars(step, training_log, results):
             name = f"{sign}_hamming_distances_median"
             if name in evaluation:
                 found[f"median Hamming distance/{which}, {sign} pairs"] = evaluation[name]
-    return {name: value for name, value in found.items() if isinstance(value, (int, float))}  # published ones hold lists
+    # published logs hold lists, too
+    return {name: value for name, value in found.items() if isinstance(value, (int, float))}

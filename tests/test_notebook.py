@@ -13,7 +13,7 @@ def test_the_notebook_runs(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(NOTEBOOK, 4)
     folder = {"metadata": {"path": str(NOTEBOOK.parent)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=folder).execute()  # raises what a cell raises
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=folder).execute()
     text = "".join(output.text for output in outputs(notebook) if output.output_type == "stream")
     assert "10,000 items" in text and sum("image/png" in output.get("data", {}) for output in outputs(notebook)) == 5
 

@@ -51,7 +51,8 @@ def test_by_id(indexed, database, item):
     assert list(found) == same_code[:20].tolist()
     assert all((kind == "relevant") == (i in same_class) for i, kind in found.items())
     relevant = len(np.intersect1d(same_class, same_code))
-    assert f"item {item}: {len(same_code):,} found, {relevant} of them relevant; relevant ones missed: {missed}" in output
+    words = f"item {item}: {len(same_code):,} found, {relevant} of them relevant; relevant ones missed: {missed}"
+    assert words in output
     assert "network" in output and "lookups" in output and "ms" in output
     assert (indexed.folder / FOLDER / "search.png").read_bytes().startswith(b"\x89PNG")
 

@@ -69,7 +69,8 @@ def test_a_whole_table(workspace):
 
 def put(workspace, name, prr, icr, lookups=(1, 64), **more):
     """Write a results.json."""
-    rows = {str(n): {"perfect_retrieval_rate": prr * (1 + (n > 1)), "false_positive_rate": 0.1, "recall": 0.5} for n in lookups}
+    fixed = {"false_positive_rate": 0.1, "recall": 0.5}
+    rows = {str(n): {"perfect_retrieval_rate": prr * (1 + (n > 1)), **fixed} for n in lookups}
     results = {"task": "FastMnistMosaic", "model": "HashNet", "name": name, **rows["1"], "lookups": rows}
     results |= {"irrelevant_collision_rate": icr, "relevant_collision_rate": None, **more}
     path = workspace.folder / HOME / name / "current" / "test_TINY" / "results.json"

@@ -162,7 +162,9 @@ def _lines(model, variant, results):
             runs = [each[nb_lookups] for each in metrics if nb_lookups in each]
             numbers = {metric: [run[metric] for run in runs] for metric in runs[0]}
             mean = {metric: float(np.mean(each)) for metric, each in numbers.items()}
-            spread = {metric: float(np.std(each, ddof=1)) if len(each) > 1 else math.nan for metric, each in numbers.items()}
+            spread = dict.fromkeys(numbers, math.nan)
+            if len(runs) > 1:
+                spread = {metric: float(np.std(each, ddof=1)) for metric, each in numbers.items()}
             lines.append(Line(model, variant or "", name, value, nb_lookups, len(runs), mean, spread))
     return lines
 

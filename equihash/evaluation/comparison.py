@@ -7,7 +7,7 @@ import math
 from equihash.evaluation.tables import COLUMNS
 
 LOW_IS_GOOD = ("false_positive_rate", "irrelevant_collision_rate")
-LEGEND = "{} marks the best mean of a column among the lines of as many lookups; +- is the standard deviation over seeds."
+LEGEND = "{} marks the best mean of a column among lines of as many lookups; ± is the standard deviation over seeds."
 
 
 def format_lines(lines, form):
@@ -27,7 +27,7 @@ def _terminal(lines):
         numbers = f"{line.nb_lookups:>7} {line.nb_seeds:>5}"
         cells = [_cell(line, metric, "±", "*" * _is_best(line, metric, best)) for metric in COLUMNS.values()]
         text.append(" ".join([name.ljust(title), numbers, *(f"{cell:^13}" for cell in cells)]))
-    return "\n".join(each.rstrip() for each in [*text, LEGEND.format("*").replace("+-", "±")])
+    return "\n".join(each.rstrip() for each in [*text, LEGEND.format("*")])
 
 
 def _markdown(lines):
@@ -41,7 +41,7 @@ def _markdown(lines):
             cells.append(f"**{cell}**" if _is_best(line, metric, best) else cell)
         rows.append([line.model, line.variant, line.name, str(line.nb_lookups), str(line.nb_seeds), *cells])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{table}\n\n{LEGEND.format('Bold').replace('+-', '±')}"
+    return f"{table}\n\n{LEGEND.format('Bold')}"
 
 
 def _csv(lines):
