@@ -46,7 +46,7 @@ def main():
     all_results = []
     device = select_device(args.device)
     precision = select_precision(args.precision, device)
-    experiments = experiments_from_arguments(args)
+    experiments = experiments_from_arguments(args, checkpoint=args.load_checkpoint)
     trained = [experiment for experiment in experiments if experiment.state_path.is_file()] or experiments
     for experiment in trained:
         files = DatabaseFiles(experiment, args.database_name, args.which)

@@ -1,14 +1,15 @@
-"""Train a network: python train.py FastMnistMosaic ShannonHamming [-v VARIANT -i ROW]
+"""Train a network: python train.py FastMnistMosaic ShannonHamming [-v VARIANT -i ROW|all]
 
 The state goes to data/experiments/TASK/MODEL/NAME/current/state.pth at every evaluation; a run that was stopped
 goes on from there when the same command is given again. Beside it lie log.jsonl, training_curve.png and
-instances.png, a look at what the network is trained on.
+instances.png, a look at what the network is trained on. Several processes can share the rows of `-i all`.
 
 On all GPUs of a machine: torchrun --nproc_per_node gpu train.py FastMnistMosaic ShannonHamming
 """
 
 import argparse
 import json
+import shlex
 import signal
 import sys
 from contextlib import ExitStack
@@ -23,20 +24,23 @@ from equihash.devices import (
     select_precision,
     set_deterministic,
 )
-from equihash.errors import UserError
+from equihash.errors import Diverged, Locked, UserError
+from equihash.evaluation.collect import is_evaluated
 from equihash.evaluation.in_training import evaluate_in_training
 from equihash.evaluation.pictures import draw_instances, draw_training_curve
 from equihash.evaluation.report import report
 from equihash.evaluation.tables import in_training_line, results_table
-from equihash.experiment import DatabaseFiles, Experiment, add_experiment_arguments
-from equihash.files import locked
+from equihash.event_file import EventFile
+from equihash.experiment import DatabaseFiles, add_experiment_arguments, experiments_from_arguments
 from equihash.fingerprints import build_index, encode_database
+from equihash.paths import labels_path
 from equihash.provenance import provenance, work_of
 from equihash.state import (
     build_loader,
     build_network,
     check_instances,
     check_same_config,
+    check_weights,
     load_state,
     load_trainer,
     load_weights,
@@ -50,7 +54,7 @@ EVALUATION_SEEDS = {"train": 0xFACE, "valid": 0xFADE}
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_experiment_arguments(parser, database=False)
+    add_experiment_arguments(parser, database=False, all_rows=True)
     parser.add_argument("-l", "--load_checkpoint", type=int, metavar="STEP", help="go on from this checkpoint")
     parser.add_argument("-p", "--checkpoints", type=int, nargs="+", default=[], metavar="STEP", help="steps to keep")
     parser.add_argument("-f", "--force_load", action="store_true", help="go on though the configurations differ")
@@ -70,27 +74,78 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    experiment = Experiment(args.task, args.model, args.variant, args.variant_id, args.args)
+    experiments = experiments_from_arguments(args, args.args)
     if args.show_config:
-        print(json.dumps(experiment.config, indent=2))
+        for experiment in experiments:
+            print(json.dumps(experiment.config, indent=2))
         return
-    with ExitStack() as locks:
-        train(args, experiment, locks)
-
-
-def train(args, experiment, locks):
-    database = args.database_name and DatabaseFiles(experiment, args.database_name)
-    if database and (args.no_save or not database.labels.is_file()):
+    labels = args.database_name and labels_path(args.task, args.database_name)
+    if labels and (args.no_save or not labels.is_file()):
         raise UserError(
             "--database_name needs the saved state: leave out --no_save" if args.no_save else
-            f"{database.labels} does not exist: make it with: python generate_labels.py {args.task} {database.database}"
+            f"{labels} does not exist: make it with: python generate_labels.py {args.task} {args.database_name}"
         )  # fmt: skip
-    config = experiment.config
     device = select_device(args.device)
     distributed.start()
     precision = select_precision(args.precision, device)
     set_deterministic(not args.stochastic)
+    if args.variant_id == "all":
+        train_table(args, experiments, device, precision)
+    else:
+        train(args, experiments[0], device, precision)
 
+
+def train_table(args, experiments, device, precision):
+    """Train the rows of a table that are not done; one that is locked or diverges does not stop the others."""
+    skipped, diverged = [], []
+    for experiment in experiments:
+        try:
+            if distributed.any_of(not is_done(args, experiment, precision)):
+                train(args, experiment, device, precision)
+            else:
+                print(f"{experiment}: done already", flush=True)
+        except Locked as error:
+            print(f"{experiment}: skipped: {error}", flush=True)
+            skipped.append(experiment.config["name"])
+        except Diverged as error:
+            print(f"{experiment}: {error}", file=sys.stderr)
+            diverged.append(experiment.config["name"])
+    if skipped:
+        print(f"skipped, as other processes are at them: {', '.join(skipped)}")
+    if args.database_name:
+        print(f"all together: python show_results.py {args.task} {args.database_name} {args.model} -v {args.variant}")
+    if diverged:
+        raise Diverged(f"{len(diverged)} of {len(experiments)} rows diverged: {', '.join(diverged)}")
+
+
+def is_done(args, experiment, precision):
+    """Whether a row is trained to its end, and evaluated where that is asked for."""
+    if args.no_save or args.no_load or args.load_checkpoint is not None or not experiment.state_path.is_file():
+        return False
+    state = load_state(experiment.state_path, experiment.training_command())
+    if state["trainer"]["step"] < experiment.config["nb_steps"]:
+        return False
+    if not args.force_load:
+        banks = state["provenance"].get("banks")  # those of today are not read for that
+        check_same_config(state, experiment.config, precision, experiment.state_path, banks)
+    return not args.database_name or is_evaluated(DatabaseFiles(experiment, args.database_name))
+
+
+def train(args, experiment, device, precision):
+    """Train one experiment, and encode, index and evaluate the database if there is one."""
+    with ExitStack() as stack:
+        train_network(args, experiment, device, precision, stack)
+        if args.database_name:
+            database = DatabaseFiles(experiment, args.database_name)
+            encode_database(database, device, precision)
+            if distributed.is_first():
+                build_index(database)
+                print(results_table([report(database)]))
+
+
+def train_network(args, experiment, device, precision, stack):
+    """Train one experiment; its lock, and what else is to be closed, goes to an `ExitStack`."""
+    config = experiment.config
     network = build_network(config, device)
     loaders = {
         "train": build_loader(config, "train", device, config["seed"]),
@@ -109,9 +164,9 @@ def train(args, experiment, locks):
         banks={which: bank_digest(loader) for which, loader in loaders.items()},
         seeds={"train": config["seed"], "valid": VALID_SEED, "evaluation": EVALUATION_SEEDS},
     )
+    if not args.no_save:
+        stack.enter_context(distributed.locked(experiment.home))
     write = distributed.is_first() and not args.no_save
-    if write:
-        locks.enter_context(locked(experiment.home))
     source = experiment.at(args.load_checkpoint) / "state.pth"
     if args.load_checkpoint is not None or (source.is_file() and not args.no_load):
         command = experiment.training_command()
@@ -132,6 +187,7 @@ def train(args, experiment, locks):
             print(in_training_line(trainer.step, which, found), flush=True)
 
     def save():
+        check_weights(network, trainer.step)
         if not write:
             return
         if trainer.step in args.checkpoints:  # before the current state, so that a crash cannot leave it out
@@ -142,9 +198,12 @@ def train(args, experiment, locks):
     def write_logs():
         write_log(experiment.folder / "log.jsonl", trainer.training_log, results)
         draw_training_curve(experiment.folder / "training_curve.png", trainer.training_log, results)
+        events.update(trainer.training_log, results)
 
     distributed.wait()  # until all have read the state that is there
     if write:
+        events = EventFile(experiment.folder)
+        stack.callback(events.close)
         draw_instances(experiment.folder / "instances.png", loaders["train"])
         if trainer.step:
             write_logs()  # a run that was killed may not have come to it
@@ -163,16 +222,26 @@ def train(args, experiment, locks):
                 evaluate()
             save()
     if stopped():
-        saved = "nothing was saved" if args.no_save else f"{experiment.training_command()} goes on from there"
+        saved = "nothing was saved" if args.no_save else f"goes on from there with: {command_to_go_on(args)}"
         print(f"stopped at step {trainer.step}; {saved}", file=sys.stderr)
         sys.exit(130)
     if not args.no_save:
         print(f"{experiment}: {trainer.step} steps, {experiment.state_path}")
-    if database:
-        encode_database(database, device, precision)
-        if distributed.is_first():
-            build_index(database)
-            print(results_table([report(database)]))
+
+
+def command_to_go_on(args):
+    """The command line that takes up a run that was stopped."""
+    words = ["python", "train.py", args.task, args.model]
+    for name, option in (("variant", "-v"), ("variant_id", "-i"), ("database_name", "--database_name")):
+        if getattr(args, name) is not None:
+            words += [option, str(getattr(args, name))]
+    if args.device != "auto":
+        words += ["-d", args.device]
+    if args.precision != "float32":
+        words += ["--precision", args.precision]
+    for option, values in (("-p", [str(step) for step in args.checkpoints]), ("-a", args.args)):
+        words += [option, *values] if values else []
+    return shlex.join(words + ["-s"] * args.stochastic)
 
 
 class StopRequest:

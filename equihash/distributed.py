@@ -6,11 +6,15 @@ A script that is run by itself is the only process; then nothing here does anyth
 import atexit
 import os
 import sys
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from tqdm import tqdm
+
+from equihash import files
+from equihash.errors import Locked
 
 
 def start():
@@ -74,3 +78,18 @@ def progress_bar(**options):
 def wait():
     """Wait until all processes have come this far."""
     any_of(False)
+
+
+@contextmanager
+def locked(path):
+    """`equihash.files.locked` by the first process; where it is locked, all of them raise `Locked`."""
+    with ExitStack() as locks:
+        error = None
+        if is_first():
+            try:
+                locks.enter_context(files.locked(path))
+            except Locked as there:
+                error = there
+        if any_of(error is not None):
+            raise error or Locked(f"{path} is being written by another process")
+        yield

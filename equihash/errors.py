@@ -9,6 +9,14 @@ class UserError(Exception):
     """A mistake the user can mend. The message says what is wrong and what to do."""
 
 
+class Locked(UserError):
+    """Another process is at the same work."""
+
+
+class Diverged(UserError):
+    """Training came to values that are not finite."""
+
+
 def nearest(name, names):
     """Return `" (did you mean 'x'?)"` for the closest of `names`, or the list of all of them."""
     names = sorted(map(str, names))

@@ -134,21 +134,19 @@ def check_shard_arguments(args):
         raise UserError(f"--shard must be 0 to {args.nb_shards - 1} (--nb_shards {args.nb_shards}), not {args.shard}")
 
 
-def experiments_from_arguments(args):
+def experiments_from_arguments(args, overrides=(), checkpoint=None):
     """Return the experiments that the arguments choose: one, or with `-i all` every row of the table."""
     rows = [args.variant_id]
     if args.variant_id == "all":
         if args.variant is None:
             raise UserError("-i all means every row of a variant table: name the table with -v/--variant")
         rows = range(len(read_variants(args.task, args.model, args.variant)[1]))
-    return [
-        Experiment(args.task, args.model, args.variant, row, checkpoint=args.load_checkpoint) for row in rows
-    ]
+    return [Experiment(args.task, args.model, args.variant, row, overrides, checkpoint) for row in rows]
 
 
 def database_files_from_arguments(args):
     """Return the `DatabaseFiles` of the one experiment and database that the arguments choose."""
-    (experiment,) = experiments_from_arguments(args)
+    (experiment,) = experiments_from_arguments(args, checkpoint=args.load_checkpoint)
     return DatabaseFiles(experiment, args.database_name, args.which)
 
 

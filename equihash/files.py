@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import psutil
 
-from equihash.errors import UserError
+from equihash.errors import Locked, UserError
 
 HOST = socket.gethostname()
 # the file format of HDF5 1.10: the first whose metadata has checksums
@@ -70,7 +70,7 @@ def locked(path):
 
     Raises
     ------
-    UserError
+    Locked
         Another process has the lock.
     """
     path = Path(path)
@@ -83,7 +83,7 @@ def locked(path):
         except BlockingIOError:
             file.seek(0)
             holder = file.read().decode(errors="replace") or "another process"
-            raise UserError(f"{path} is being written by {holder}: wait until it has ended, or stop it") from None
+            raise Locked(f"{path} is being written by {holder}: wait until it has ended, or stop it") from None
         except OSError:
             pass  # a file system without locks
         try:

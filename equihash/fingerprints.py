@@ -447,14 +447,37 @@ def build_index(files, force=False, memory_limit=8 * 2**30, shard=0, nb_shards=1
 
 def load_index(files, fingerprints, shard=0, nb_shards=1):
     """Load the index of a database, or a shard, after checking that it is of these `Fingerprints`."""
+    index, path, command = _map_index(files, shard, nb_shards)
+    if not is_index_of(index, fingerprints, shard, nb_shards):
+        raise UserError(f"{path} is of other fingerprints than {files.fingerprints}: run {command}")
+    return index
+
+
+def open_index(files):
+    """Map the index of a database to look things up, after checking what it says of its weights, labels and split.
+
+    Unlike `load_index` this reads neither fingerprints nor labels, only headers: it takes no time at any size.
+
+    Returns
+    -------
+    InvertedIndex, Labels
+    """
+    labels, expected = expected_work(files)
+    index, path, command = _map_index(files, 0, 1)
+    made_by = index.metadata.get("fingerprints", {})
+    check_provenance(path, made_by, expected, f"{files.command('encode.py')} --build_index")
+    if index.database_size != len(labels.database):
+        raise UserError(f"{path} is of {index.database_size:,} items, {files.labels} of {len(labels.database):,}: "
+                        f"run {command}")  # fmt: skip
+    return index, labels
+
+
+def _map_index(files, shard, nb_shards):
     path = files.index(shard, nb_shards)
     command = files.command("build_index.py", shard, nb_shards)
     if not path.is_file():
         raise UserError(f"{path} does not exist: run {command}")
-    index = InvertedIndex.load(path, mmap=True)
-    if not is_index_of(index, fingerprints, shard, nb_shards):
-        raise UserError(f"{path} is of other fingerprints than {files.fingerprints}: run {command}")
-    return index
+    return InvertedIndex.load(path, mmap=True), path, command
 
 
 def is_index_of(index, fingerprints, shard, nb_shards):

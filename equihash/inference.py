@@ -7,6 +7,11 @@ from equihash.devices import autocast
 PART_BYTES = {"cpu": 2**23, "cuda": 2**27}  # of instances that go through the network at once
 
 
+def rows_at_once(instances):
+    """How many of the instances (n, ...) go through the network together."""
+    return max(PART_BYTES[instances.device.type] // instances[0].nbytes, 1)
+
+
 def compute_logits(network, instances, precision=torch.float32):
     """Return the logits of instances, computed part by part, so that the activations stay small.
 
@@ -21,6 +26,5 @@ def compute_logits(network, instances, precision=torch.float32):
     -------
     float32 tensor (n, ..., k)
     """
-    nb_rows = max(PART_BYTES[instances.device.type] // instances[0].nbytes, 1)
     with torch.inference_mode(), autocast(instances.device, precision):
-        return torch.cat([network(part).float() for part in instances.split(nb_rows)])
+        return torch.cat([network(part).float() for part in instances.split(rows_at_once(instances))])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from equihash.config import complete, differences, find_class
-from equihash.errors import UserError
+from equihash.errors import Diverged, UserError
 from equihash.files import atomic, digest_of
 
 # what may differ between a saved and a resumed run: how long it is and what is looked at on the way
@@ -52,6 +52,16 @@ def check_instances(network, loader):
         )
 
 
+def check_weights(network, step):
+    """Raise `Diverged` where the weights after `step` are not finite, and must not be saved."""
+    for name, tensor in network.state_dict().items():
+        if not tensor.isfinite().all():
+            raise Diverged(
+                f"{name} is not finite at step {step}: training stopped, the last saved state is kept; "
+                "lower optim_kwargs:lr or clip_value"
+            )
+
+
 def save_state(path, config, network, trainer, results, provenance):
     """Write state.pth atomically.
 
@@ -61,19 +71,8 @@ def save_state(path, config, network, trainer, results, provenance):
         The in-training evaluations by step.
     provenance : dict
         What made the state; the digest of the weights is added.
-
-    Raises
-    ------
-    UserError
-        The weights are not finite: the state that is there is kept.
     """
     weights = network.state_dict()
-    for name, tensor in weights.items():
-        if not tensor.isfinite().all():
-            raise UserError(
-                f"{name} is not finite at step {trainer.step}: training stopped, the last saved state is kept; "
-                "lower optim_kwargs:lr or clip_value"
-            )
     state = {
         "provenance": {**provenance, "step": trainer.step, "weights": weights_digest(weights)},
         "config": config,

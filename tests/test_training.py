@@ -13,6 +13,7 @@ from torch import nn
 from equihash.datasets import MnistMosaic
 from equihash.devices import select_precision
 from equihash.errors import UserError
+from equihash.event_file import EventFile
 from equihash.models import MnistMosaicCNN
 from equihash.state import load_state, weights_digest
 from equihash.trainers import HashNetTrainer, JMLHTrainer, ShannonHammingTrainer, Trainer
@@ -233,6 +234,54 @@ def test_another_configuration_needs_force(workspace):
     workspace.check([*train("HashNet", "trainer_kwargs:alpha:0.3"), "-f"])
     assert workspace.state("HashNet")["trainer"]["step"] == 4
     workspace.refuse([*train("HashNet", "network_kwargs:k:32"), "-f"], "another network")
+
+
+def events(folder):
+    """All (tag, step, value) of the event files of a folder, in the order in which they were written."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    found = [event for path in sorted(folder.glob("events*")) for event in EventFileLoader(str(path)).Load()]
+    return [(value.tag, event.step, value.tensor.float_val[0]) for event in found for value in event.summary.value]
+
+
+def test_events_have_neither_duplicates_nor_holes(workspace):
+    """A process is killed after it wrote more than the state that the next one takes up."""
+    workspace.check([*train("HashNet"), "-e", "-p", "2"])
+    folder = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "current"
+    whole = events(folder)
+    loss = [(step, value) for tag, step, value in whole if tag == "training/loss"]
+    log = workspace.state("HashNet")["trainer"]["training_log"]
+    assert loss == [(step, pytest.approx(entry["loss"])) for step, entry in log.items()] and len(loss) == 2
+    assert {step for tag, step, _ in whole if tag == "recall/valid, Hamming <= 0"} == {0, 2, 4}
+    workspace.check([*train("HashNet", "nb_steps:6"), "-l", "2"])
+    found = events(folder)
+    assert found[: len(whole)] == whole and {step for _, step, _ in found[len(whole) :]} == {6}
+
+
+def test_events_are_no_reason_to_fail(workspace, monkeypatch):
+    def full(*_):
+        raise OSError("no space")
+
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
+    output = workspace.check(train("HashNet", "nb_steps:2", "eval_freq:1"))
+    assert output.count("warning: no more events for TensorBoard") == 1
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    without = EventFile(workspace.folder / "nowhere")
+    without.update({1: {"loss": 0.5}}, {"train": {}, "valid": {}})
+    without.close()
+    assert not without.folder.exists()
+
+
+def test_a_run_says_how_it_goes_on(workspace, monkeypatch):
+    monkeypatch.setattr("equihash.trainers.HashNetTrainer.batch", lambda self: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("equihash.trainers.Trainer._take_step", lambda self: self.batch())
+    command = ["train.py", "FastMnistMosaic", "HashNet", "-v", "alpha_ablation", "-i", "all", "--precision", "float32"]
+    code, output = workspace.run([*command, *quick("trainer_kwargs:optim_kwargs:betas:[0.5, 0.9]")])
+    assert code == 130, output
+    words = "python train.py FastMnistMosaic HashNet -v alpha_ablation -i all -d cpu -a nb_steps:4"
+    assert f"goes on from there with: {words}" in output and "'trainer_kwargs:optim_kwargs:betas:[0.5, 0.9]'" in output
 
 
 def test_ctrl_c_saves_and_leaves_cleanly(workspace):

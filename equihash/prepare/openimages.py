@@ -191,7 +191,12 @@ def _square(image):
     side = min(*image.size, SIDE)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.crop((left, top, left + side, top + side))
-    if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip to 8
-        image = Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
-    image = image.convert("RGB")
+    image = to_8_bits(image).convert("RGB")
     return image if side == SIDE else image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def to_8_bits(image):
+    """A picture of 16 bits a pixel, which `convert` would clip, with 8; any other as it is."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
+    return image

@@ -8,7 +8,7 @@ import torch
 
 from equihash import distributed
 from equihash.devices import autocast, available_memory
-from equihash.errors import UserError
+from equihash.errors import Diverged, UserError
 
 SATURATION = 9.0  # |logit| above which a bit counts as saturated
 
@@ -116,7 +116,7 @@ class Trainer:
 
         Raises
         ------
-        UserError
+        Diverged
             A logged value is not finite; the message names the step.
         """
         shown = time.monotonic()
@@ -311,7 +311,7 @@ class Trainer:
         return sum(sizes.values()) * self.nb_batch_per_step < available_memory(self.loader.device) / 2
 
     def _check_finite(self):
-        """Raise a `UserError` that names the first step since the last `aggregate` with a value that is no number."""
+        """Raise `Diverged`, naming the first step since the last `aggregate` with a value that is no number."""
         names = list(self._pending)
         if not names:
             return
@@ -320,7 +320,7 @@ class Trainer:
         if len(bad):
             which, position = bad[bad[:, 1].argmin()].tolist()
             step = self.step - values.shape[1] + position + 1
-            raise UserError(
+            raise Diverged(
                 f"{names[which]} is {values[which, position].item()} at step {step}: training stopped, the last "
                 "saved state is kept; lower optim_kwargs:lr or clip_value"
             )

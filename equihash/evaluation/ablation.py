@@ -1,0 +1,83 @@
+"""The picture of an ablation: a metric against the value that a variant table varies."""
+
+from itertools import cycle
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from equihash.evaluation.collect import ablated
+from equihash.evaluation.pictures import BLUE, GREEN, ORANGE, RED, _save
+from equihash.paths import DATA
+
+
+def draw_ablations(task, database, lines):
+    """Draw the perfect retrieval rate of every variant table among some lines that varies one number.
+
+    Parameters
+    ----------
+    task, database : str
+    lines : list of Line
+
+    Returns
+    -------
+    list of Path
+        data/experiments/TASK/MODEL/VARIANT_DATABASE.png, of the tables with two values or more.
+    """
+    paths = []
+    for model, variant in dict.fromkeys((line.model, line.variant) for line in lines if line.variant):
+        key, values = ablated(task, model, variant)
+        of_table = [line for line in lines if (line.model, line.variant) == (model, variant)]
+        numbers = key is not None and all(isinstance(value, (int, float)) for value in values)
+        if numbers and len({line.value for line in of_table}) > 1:
+            path = DATA / "experiments" / task / model / f"{variant}_{database}.png"
+            _draw(path, f"{task} {model}, {variant}, {database}", key, values, of_table)
+            paths.append(path)
+    return paths
+
+
+def _draw(path, title, key, values, lines):
+    figure, axis = plt.subplots(figsize=(6, 3.8), layout="constrained")
+    numbers = sorted({line.nb_lookups for line in lines})
+    for number, colour, marker in zip(numbers, cycle((BLUE, ORANGE, GREEN, RED)), cycle("os^D")):
+        part = sorted((line for line in lines if line.nb_lookups == number), key=lambda line: line.value)
+        means = [line.mean["perfect_retrieval_rate"] for line in part]
+        spreads = [line.spread["perfect_retrieval_rate"] for line in part]
+        axis.errorbar(
+            [line.value for line in part], means, np.nan_to_num(spreads), color=colour, marker=marker, markersize=5,
+            capsize=3, label=f"{number} lookup{'s' * (number > 1)}",
+        )  # fmt: skip
+    if calls_for_log(values):
+        axis.set_xscale("log")
+        axis.minorticks_off()
+        axis.set_xticks(ticks := _far_apart({line.value for line in lines}), [f"{value:g}" for value in ticks])
+    axis.set_xlabel(key.split(":")[-1])
+    axis.set_ylabel("perfect retrieval rate")
+    axis.set_ylim(0, 1)
+    axis.grid(alpha=0.3)
+    axis.legend()
+    seeds = sorted({line.nb_seeds for line in lines})
+    bars = "" if seeds == [1] else "\nbars: standard deviation over "
+    bars += "" if seeds == [1] else f"{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+    axis.set_title(title + bars, fontsize=10)
+    _save(figure, path)
+
+
+def calls_for_log(values):
+    """Whether positive values are more evenly spaced by their ratios than by their differences."""
+    values = np.unique(np.asarray(values, dtype=float))
+    if len(values) < 3 or values[0] <= 0:
+        return False
+
+    def unevenness(steps):
+        return steps.std() / steps.mean()
+
+    return unevenness(np.diff(np.log(values))) < unevenness(np.diff(values)) - 1e-9
+
+
+def _far_apart(values, share=0.09):
+    """Those of some values whose numbers do not overlap on a log axis."""
+    kept, span = [], np.log(max(values) / min(values))
+    for value in sorted(values):
+        if not kept or np.log(value / kept[-1]) > share * span:
+            kept.append(value)
+    return kept

@@ -1,0 +1,219 @@
+"""Single queries of an indexed database: by item, by class or by picture."""
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from equihash.class_numbers import labels_to_class_numbers
+from equihash.datasets.image_bank import bank_digest
+from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
+from equihash.devices import select_device
+from equihash.errors import UserError
+from equihash.fingerprints import open_index
+from equihash.inference import compute_logits, rows_at_once
+from equihash.labels import members
+from equihash.prepare.openimages import to_8_bits
+from equihash.provenance import check_provenance
+from equihash.search import probe_codes
+from equihash.state import build_loader, build_network, check_instances, load_state, load_weights
+
+MOST_SCANNED = 10_000_000  # items whose labels are read to count what was missed
+
+
+@dataclass
+class Query:
+    """A query and what was found.
+
+    Attributes
+    ----------
+    name : str
+    instance : tensor
+    label : integer array (h, w) or None
+        None: a picture, of unknown class.
+    logits : float32 tensor (k,)
+    found : int64 array
+        Items, ascending.
+    relevant : bool array or None
+        Which of them are of the query's class.
+    missed : int64 array or None
+        Items of the query's class that were not found; None where that is unknown.
+    """
+
+    name: str
+    instance: torch.Tensor
+    label: np.ndarray | None
+    logits: torch.Tensor
+    found: np.ndarray = None
+    relevant: np.ndarray = None
+    missed: np.ndarray = None
+
+
+class Searcher:
+    """A database that is open for queries; opening it takes no longer for a larger one.
+
+    Parameters
+    ----------
+    files : DatabaseFiles
+    device : str
+        As for `select_device`; auto: the kind that the database was encoded on, where there is one.
+
+    Attributes
+    ----------
+    items : ProceduralDatabase
+    milliseconds : dict
+        What making the queries' mosaics ("mosaics"), the network ("network") and the look-ups ("lookups") took.
+
+    Raises
+    ------
+    UserError
+        Something is missing, or files do not belong together.
+    """
+
+    def __init__(self, files, device="auto"):
+        self.index, self.labels = open_index(files)
+        made_by = self.index.metadata.get("fingerprints", {})
+        if device == "auto" and made_by.get("device") == "cpu":
+            device = "cpu"
+        self.device = select_device(device)
+        #: Whether items are the very ones that were encoded: another kind of device draws other noise.
+        self.same_noise = made_by.get("device", self.device.type) == self.device.type
+        self.precision = getattr(torch, made_by.get("precision", "float32"))
+        experiment = files.experiment
+        state = load_state(experiment.state_path, experiment.training_command())
+        config = state["config"]
+        if "bank_location" in config["loader_kwargs"]:
+            config["loader_kwargs"]["bank_location"] = "mapped"  # a few images are needed, not the whole bank
+        self.loader = build_loader(config, files.which, self.device)
+        expected = {"bank": (bank_digest(self.loader), "the images there now are")}
+        check_provenance(files.index(), made_by, expected, f"{files.command('encode.py')} --build_index")
+        self.network = build_network(config, self.device)
+        load_weights(self.network, state["net"], experiment.state_path)
+        check_instances(self.network, self.loader)
+        self.network.eval()
+        self.items = ProceduralDatabase(self.labels.database, self.loader, ENCODING_SEED)
+        self.milliseconds = dict.fromkeys(("mosaics", "network", "lookups"), 0.0)
+
+    def by_id(self, item):
+        """The query for item `item` of the database: the same mosaic with the same noise, encoded in the same way."""
+        if not 0 <= item < len(self.items):
+            raise UserError(f"--id {item}: the database has items 0 to {len(self.items) - 1}")
+        with self._timed("mosaics"):
+            chunk = self.items.chunk(item // CHUNK_SIZE)
+        # with the neighbours that it was encoded with: batches of another size are rounded differently
+        row, step = item % CHUNK_SIZE, rows_at_once(chunk)
+        first = row // step * step
+        logits = self._logits(chunk[first : first + step])[row - first]
+        return Query(f"item {item}", chunk[row], np.asarray(self.labels.database[item]), logits)
+
+    def by_label(self, numbers):
+        """The query for a new instance of a class, given as bank image numbers, row by row."""
+        shape, bank_size = self.labels.mosaic_shape, self.labels.bank_size
+        text = f"--label {' '.join(map(str, numbers))}"
+        if len(numbers) != np.prod(shape):
+            raise UserError(f"{text}: a mosaic has {shape[0]} x {shape[1]} images, so {np.prod(shape)} numbers")
+        if not all(0 <= number < bank_size for number in numbers):
+            raise UserError(f"{text}: the images of the bank are 0 to {bank_size - 1}")
+        label = np.array(numbers).reshape(shape)
+        with self._timed("mosaics"):
+            instance = ProceduralDatabase(label[None], self.loader, ENCODING_SEED)[0]
+        return Query(f"class {' '.join(map(str, numbers))}", instance, label, self._logits(instance[None])[0])
+
+    def by_picture(self, path):
+        """The query for a picture file, of any format, that has the size of a mosaic."""
+        like = self.loader.batch_from_labels(np.zeros(self.labels.mosaic_shape, np.int64)[None])[0]
+        instance = read_picture(path, like)
+        return Query(f"picture {path}", instance, None, self._logits(instance[None])[0])
+
+    def search(self, queries, nb_lookups):
+        """Fill in what each of some queries finds, and whether it is relevant.
+
+        Parameters
+        ----------
+        queries : list of Query
+        nb_lookups : int
+            By multi-probing.
+        """
+        nb_bits = 8 * self.index.nbytes_per_code
+        if not 1 <= nb_lookups <= 2 ** min(nb_bits, 24):
+            raise UserError(f"--nb_lookups must be 1 to {2 ** min(nb_bits, 24)}, not {nb_lookups}")
+        logits = torch.stack([query.logits for query in queries])
+        if not logits.isfinite().all():
+            raise UserError("the network gave logits that are not finite")
+        with self._timed("lookups"):
+            probes = probe_codes(logits, nb_lookups)
+            offsets, ids = self.index.lookup(probes.reshape(-1, probes.shape[-1]))
+        bounds = offsets[::nb_lookups]
+        for query, first, last in zip(queries, bounds, bounds[1:]):
+            query.found = np.sort(ids[first:last])
+            if query.label is not None:
+                query.relevant = (self.labels.database[query.found] == query.label).all(axis=(1, 2))
+        known = [query for query in queries if query.label is not None]
+        if known and len(self.items) <= MOST_SCANNED:
+            numbers = labels_to_class_numbers(np.stack([query.label for query in known]), self.labels.bank_size)
+            offsets, ids = members(self.labels.database, self.labels.bank_size, numbers)
+            for query, first, last in zip(known, offsets, offsets[1:]):
+                query.missed = np.setdiff1d(ids[first:last], query.found)
+
+    def _logits(self, instances):
+        with self._timed("network"):
+            return compute_logits(self.network, instances, self.precision).cpu()
+
+    @contextmanager
+    def _timed(self, what):
+        start = time.perf_counter()
+        yield
+        self.milliseconds[what] += 1000 * (time.perf_counter() - start)
+
+
+def read_picture(path, like):
+    """Read a picture file as an instance of the shape, dtype and device of `like`.
+
+    Raises
+    ------
+    UserError
+        The file is no picture, or of another size.
+    """
+    grey = like.ndim == 2
+    channels_first = not grey and like.shape[0] == 3
+    height, width = like.shape[-2:] if grey or channels_first else like.shape[:2]
+    try:
+        with Image.open(path) as image:
+            image = to_8_bits(ImageOps.exif_transpose(image)).convert("L" if grey else "RGB")
+            pixels = torch.from_numpy(np.array(image))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        raise UserError(f"{path} cannot be read as a picture: {str(error) or type(error).__name__}") from None
+    if pixels.shape[:2] != (height, width):
+        found = f"{pixels.shape[1]} x {pixels.shape[0]}"
+        raise UserError(f"{path} has {found} pixels, and a mosaic {width} x {height}: cut or resize it to that")
+    pixels = pixels.permute(2, 0, 1) if channels_first else pixels
+    pixels = pixels.to(like.dtype) / 255 if like.is_floating_point() else pixels
+    return pixels.to(like.device)
+
+
+def answer(query, labels, nb_shown=20):
+    """What was found for a query, and up to `nb_shown` of the items with their `Labels`, as lines of text: str."""
+    text = f"{query.name}: {len(query.found):,} found"
+    if query.relevant is not None:
+        relevant = int(query.relevant.sum())
+        text += f", {relevant:,} of them relevant; relevant ones missed: "
+        text += "not counted in so large a database" if query.missed is None else f"{len(query.missed):,}"
+    lines = [text]
+    for row, item in enumerate(query.found[:nb_shown].tolist()):
+        numbers = " ".join(map(str, labels.database[item].ravel()))
+        lines.append(f"  {item:>12}  {relevance(query, row):10}  class {numbers}")
+    if len(query.found) > nb_shown:
+        lines.append(f"  and {len(query.found) - nb_shown:,} more")
+    return "\n".join(lines)
+
+
+def relevance(query, row):
+    """Whether the item found at `row` is "relevant" or "irrelevant"; "unknown" for a picture."""
+    if query.relevant is None:
+        return "unknown"
+    return "relevant" if query.relevant[row] else "irrelevant"

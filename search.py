@@ -1,0 +1,51 @@
+"""Search an indexed database: what has the fingerprint of an item, of a class, of a picture?
+
+python search.py FastMnistMosaic 10MDB ShannonHamming --id 7 1234
+python search.py FastMnistMosaic 10MDB ShannonHamming --label 12 7 9999 3 --nb_lookups 64
+python search.py FastMnistMosaic 10MDB ShannonHamming --picture mosaic.png
+"""
+
+import argparse
+from pathlib import Path
+
+from equihash import errors
+from equihash.devices import add_device_argument
+from equihash.evaluation.querying import Searcher, answer
+from equihash.evaluation.search_gallery import draw_search
+from equihash.experiment import add_experiment_arguments, database_files_from_arguments
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_experiment_arguments(parser)
+    queries = parser.add_mutually_exclusive_group(required=True)
+    queries.add_argument("--id", type=int, nargs="+", default=[], metavar="N", help="items of the database, from 0")
+    queries.add_argument("--label", type=int, nargs="+", metavar="N", help="a class: its bank images, row by row")
+    queries.add_argument("--picture", type=Path, nargs="+", default=[], metavar="FILE", help="pictures of mosaics")
+    parser.add_argument("--nb_lookups", type=int, default=1, metavar="N", help="lookups a query, by multi-probing")
+    add_device_argument(parser)
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    files = database_files_from_arguments(args)
+    searcher = Searcher(files, args.device)
+    if args.id and not searcher.same_noise:
+        print(f"the database was not encoded on a {searcher.device.type} device: its items have other noise here")
+    queries = [searcher.by_id(item) for item in args.id] + [searcher.by_picture(path) for path in args.picture]
+    if args.label is not None:
+        queries.append(searcher.by_label(args.label))
+    searcher.search(queries, args.nb_lookups)
+    for query in queries:
+        print(answer(query, searcher.labels))
+    times = ", ".join(f"{what} {milliseconds:.2f} ms" for what, milliseconds in searcher.milliseconds.items())
+    plural = "y" if len(queries) == 1 else "ies"
+    print(f"{len(queries)} quer{plural} among {len(searcher.items):,} items: {times}")
+    lookups = f"{args.nb_lookups} lookup{'s' * (args.nb_lookups > 1)} a query"
+    draw_search(files.folder / "search.png", searcher, queries, f"{files.experiment}\n{files.database}: {lookups}")
+    print(files.folder / "search.png")
+
+
+if __name__ == "__main__":
+    errors.run(main, "-d cpu")

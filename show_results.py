@@ -1,0 +1,43 @@
+"""Collect the results of a database over models, variant tables and seeds: one table, and pictures of the ablations.
+
+python show_results.py FastMnistMosaic 10MDB
+python show_results.py FastMnistMosaic 10MDB ShannonHamming -v lambda_ablation --format markdown > table.md
+"""
+
+import argparse
+import sys
+
+from equihash import errors
+from equihash.errors import UserError
+from equihash.evaluation.ablation import draw_ablations
+from equihash.evaluation.collect import collect
+from equihash.evaluation.comparison import format_lines
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", help="a folder of configs/, e.g. FastMnistMosaic")
+    parser.add_argument("database_name", help="labels made by generate_labels.py")
+    parser.add_argument("models", nargs="*", metavar="model", help="folders of configs/TASK/ (default: all)")
+    parser.add_argument("-v", "--variant", metavar="NAME", help="only this variant table (default: all with results)")
+    parser.add_argument("--format", choices=("terminal", "markdown", "csv"), default="terminal")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    found = collect(args.task, args.database_name, args.models, args.variant)
+    if not found.lines:
+        raise UserError(f"no results of {args.database_name} yet; make some: {'; '.join(found.missing)}")
+    print(format_lines(found.lines, args.format))
+    # what is not the table, so that the table can go to a file
+    for path in draw_ablations(args.task, args.database_name, found.lines):
+        print(f"drawn: {path}", file=sys.stderr)
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for command in found.missing:
+        print(f"missing: {command}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    errors.run(main)
