@@ -17,9 +17,12 @@ class MnistMosaicCNN(nn.Module):
     k : int
         Bits of the fingerprint.
     batch_norm : bool
+    initial_spread : float
+        Standard deviation of the logits before the first step, where there is batch norm. With less, the bits are
+        softer while they take shape: fingerprints of a class agree more often, but more bits are alike.
     """
 
-    def __init__(self, k=64, batch_norm=True):
+    def __init__(self, k=64, batch_norm=True, initial_spread=1.0):
         super().__init__()
         self.k = k
         norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if batch_norm else (nn.Identity, nn.Identity)
@@ -31,6 +34,8 @@ class MnistMosaicCNN(nn.Module):
         self.fc1 = nn.Linear(48 * 6 * 6, 512)
         self.fc2 = nn.Linear(512, k)
         self.bn = norm1d(k)
+        if batch_norm:
+            nn.init.constant_(self.bn.weight, initial_spread)
 
     def forward(self, instances):
         x = instances.reshape(-1, 56, 56)
