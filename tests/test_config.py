@@ -27,7 +27,8 @@ def test_published_values():
     config = load_config("FastMnistMosaic", "ShannonHamming")
     assert (config["name"], config["seed"], config["nb_steps"]) == ("main", 51966, 100000)
     assert (config["eval_freq"], config["eval_size"]) == (100, 50000)
-    assert config["network_class"] == "MnistMosaicCNN" and config["network_kwargs"] == {"k": 64, "batch_norm": True}
+    network = {"k": 64, "batch_norm": True, "initial_spread": 1.0}
+    assert config["network_class"] == "MnistMosaicCNN" and config["network_kwargs"] == network
     assert config["loader_class"] == "MnistMosaic" and config["loader_kwargs"]["size"] == 256
     trainer = config["trainer_kwargs"]
     assert config["trainer_class"] == "ShannonHammingTrainer"

@@ -92,3 +92,10 @@ def test_no_mixed_devices_on_cuda():
         network = MnistMosaicCNN()
         logits = network(torch.empty(4, 2, 56, 56))
         assert logits.device.type == "cuda" and logits.shape == (4, 2, 64)
+
+
+def test_initial_spread_of_the_logits():
+    instances = torch.rand(256, 56, 56, generator=torch.Generator().manual_seed(0))
+    for spread in (0.5, 1.0):
+        logits = MnistMosaicCNN(k=16, initial_spread=spread)(instances)
+        assert torch.allclose(logits.std(0), torch.full((16,), spread), rtol=0.02)
