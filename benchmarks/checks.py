@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "benchmarks")]
 os.environ["TQDM_DISABLE"] = "1"
 
-from stages import BANK_SIZE, MODEL, TASK, simulate_encoding
+from stages import BANK_SIZE, MODEL, TASK, enter, simulate_encoding
 
 # module, or class of a module, and the names in it
 CHECKS = {
@@ -85,9 +85,9 @@ def show(script, *arguments):
     print(f"{script:<30} {took:8.2f} s   checks {1e3 * spent:7.1f} ms   {spent / took:6.2%}", flush=True)
 
 
-def simulate(folder_arguments):
+def simulate(arguments):
     with mock.patch("equihash.fingerprints.encode_items", simulate_encoding(0.01)):
-        sys.argv = ["encode.py", TASK, *folder_arguments]
+        sys.argv = ["encode.py", TASK, *arguments]
         runpy.run_path(str(REPOSITORY / "encode.py"), run_name="__main__")
 
 
@@ -98,10 +98,7 @@ def main():
     parser.add_argument("--encoded", type=int, default=50_000, help="mosaics really encoded (default: 50,000)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        Path("configs").symlink_to(REPOSITORY / "configs")
-        Path("data").mkdir()
-        Path("data/datasets").symlink_to(REPOSITORY / "data" / "datasets")
+        enter(folder)
         queries = ["-p100000", "-n100000", "-t100000", f"-b{BANK_SIZE}", "-m", "2", "2"]
         show("generate_labels.py", TASK, "large", f"-d{args.size}", *queries)
         show("generate_labels.py", TASK, "small", f"-d{args.encoded}", *[each.replace("00000", "00") for each in queries])

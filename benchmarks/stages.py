@@ -56,6 +56,14 @@ def simulate_encoding(error_rate):
     return encode_items
 
 
+def enter(folder):
+    """Go to an empty folder that has the repository's configurations and datasets."""
+    os.chdir(folder)
+    Path("configs").symlink_to(REPOSITORY / "configs")
+    Path("data").mkdir()
+    Path("data/datasets").symlink_to(REPOSITORY / "data" / "datasets")
+
+
 def run(script, *arguments):
     """Run a script as a user would; return its seconds and the peak of its memory in GiB."""
     command = [sys.executable, "-c", WRAPPER, REPOSITORY / script, *arguments]
@@ -89,10 +97,7 @@ def main():
     parser.add_argument("--nb_lookups", nargs="+", default=["1"], help="of evaluate_binary_equihash.py (default: 1)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        Path("configs").symlink_to(REPOSITORY / "configs")
-        Path("data").mkdir()
-        Path("data/datasets").symlink_to(REPOSITORY / "data" / "datasets")
+        enter(folder)
         sizes = [f"-{letter}{args.queries}" for letter in "pnt"]
         sizes += [f"-b{BANK_SIZE}", f"-d{args.size}", "-m", "2", "2"]
         show("generate_labels.py", *run("generate_labels.py", TASK, DATABASE, *sizes)[:2])
