@@ -380,6 +380,6 @@ def test_index_of_another_memory_limit_is_the_same(encoded):
 
 
 def test_every_script_has_help(workspace):
-    scripts = "prepare_data train generate_labels encode merge build_index evaluate_binary_equihash show_results search"
+    scripts = "prepare_data train generate_labels encode merge build_index evaluate_binary_equihash show_results search study_lookups"
     for script in scripts.split():
         assert "usage" in workspace.check(f"{script}.py --help")

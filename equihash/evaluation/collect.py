@@ -72,10 +72,32 @@ def collect(task, database, models=(), variant=None):
     UserError
         A model or table does not exist, or a file is damaged.
     """
-    check_task(task)
-    there = sorted(folders_with(CONFIGS / task, "modelconfig.json"))
     found = Collection([], [], [])
     digests = set()
+    for model, table, experiments, results in results_of_tables(task, database, models, variant):
+        found.lines += _lines(model, table, results)
+        found.missing += _missing(experiments, results, database)
+        found.warnings += _unfinished(experiments, results)
+        digests |= {_fingerprints(each).get("labels") for each in results.values()} - {None}
+    if len(digests) > 1:
+        found.warnings.append(f"not of the same labels, so that lines cannot be compared: {', '.join(sorted(digests))}")
+    return found
+
+
+def results_of_tables(task, database, models=(), variant=None):
+    """Read results.json of all rows of variant tables; see `collect` for the parameters and errors.
+
+    Yields
+    ------
+    model : str
+    variant : str or None
+    experiments : dict of row to Experiment
+        The model's own configuration is row None.
+    results : dict of row to dict
+        Of the rows that have results.
+    """
+    check_task(task)
+    there = sorted(folders_with(CONFIGS / task, "modelconfig.json"))
     if variant is not None and not models:
         models = [model for model in there if (CONFIGS / task / model / f"{variant}.json").is_file()] or there
     for model in models or there:
@@ -88,13 +110,7 @@ def collect(task, database, models=(), variant=None):
             results = {row: _results(each, database) for row, each in experiments.items()}
             results = {row: each for row, each in results.items() if each is not None}
             if results or table == variant:
-                found.lines += _lines(model, table, results)
-                found.missing += _missing(experiments, results, database)
-                found.warnings += _unfinished(experiments, results)
-                digests |= {_fingerprints(each).get("labels") for each in results.values()} - {None}
-    if len(digests) > 1:
-        found.warnings.append(f"not of the same labels, so that lines cannot be compared: {', '.join(sorted(digests))}")
-    return found
+                yield model, table, experiments, results
 
 
 def is_evaluated(files):

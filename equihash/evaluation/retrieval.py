@@ -25,6 +25,7 @@ from equihash.state import build_loader, load_state
 PROBE_BLOCK = 1 << 18  # queries x probes handled at once
 MAXIMUM_DISTANCE = 3
 RATES_OF_POSITIVE = ("perfect_retrieval_rate", "recall", "sound_rate", "complete_rate")
+IRRELEVANT = ("irrelevant_per_query", "irrelevant_pair_rate")
 
 
 class EncodedDatabase:
@@ -196,7 +197,7 @@ def _results_of_queries(queries, ground_truth, size):
         scores = score(retrieved, relevant, relevant_retrieved, *(negative or [np.empty(0, np.int64)]), part)
         prefix = database_sizes.setdefault(str(part), {"nb_positive_queries": len(relevant), "lookups": {}})
         prefix["lookups"][str(number)] = {
-            **{name: scores[name] for name in RATES_OF_POSITIVE},
+            **{name: scores[name] for name in (*RATES_OF_POSITIVE, *IRRELEVANT)},
             "intervals": {name: scores["intervals"][name] for name in RATES_OF_POSITIVE},
         }
         if part == size:

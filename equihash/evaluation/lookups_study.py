@@ -1,0 +1,187 @@
+"""How many lookups pay in a database of what size: a table and a picture of several evaluated networks."""
+
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.ticker import EngFormatter
+
+from equihash.errors import UserError
+from equihash.evaluation.collect import results_of_tables
+from equihash.evaluation.pictures import _save
+from equihash.evaluation.prediction import Prediction, fit, from_mean_rates, measured
+
+BEYOND = (10**9, 10**11)  # sizes that are predicted
+MARKS = "os^Dvp"
+
+
+@dataclass
+class Row:
+    """One network with one number of lookups.
+
+    Attributes
+    ----------
+    name : str
+    nb_lookups : int
+    scores : dict of int to dict
+        What was measured, by size: see `measured`.
+    prediction : Prediction
+        From all sizes.
+    checks : dict of int to float
+        The rate at the largest size, predicted from at most so many items, of the two largest sizes below it.
+    by_mean_rates : float
+        The same from the mean rates in the largest size below it.
+    """
+
+    name: str
+    nb_lookups: int
+    scores: dict
+    prediction: Prediction
+    checks: dict
+    by_mean_rates: float
+
+    @property
+    def rate(self):
+        """The perfect retrieval rate that was measured at the largest size."""
+        return self.scores[max(self.scores)]["perfect_retrieval_rate"]
+
+
+def study(task, database, models=(), variant=None, nb_lookups=None):
+    """Return the `Row`s of all evaluated networks; parameters as in `collect`, nb_lookups None: all of each network.
+
+    Raises
+    ------
+    UserError
+        There are no results, or they are of too small a database or of other numbers of lookups.
+    """
+    rows = []
+    for model, _, _, all_results in results_of_tables(task, database, models, variant):
+        for results in all_results.values():
+            of_network = results.get("lookups", {})
+            name = f"{model} {results['name']}"
+            if len(results.get("database_sizes", {})) < 3:
+                raise UserError(f"{name}: no results of 20,000 items or more with queries: evaluate {database} again")
+            for number in nb_lookups or map(int, of_network):
+                if str(number) not in of_network:
+                    raise UserError(f"{name} was not evaluated with {number} lookups: evaluate it with --nb_lookups")
+                rows.append(_row(name, number, results))
+    if not rows:
+        raise UserError(f"no results of {database} yet: run evaluate_binary_equihash.py with several --nb_lookups")
+    return rows
+
+
+def _row(name, number, results):
+    scores = measured(results, number)
+    smaller = sorted(scores)[-3:-1]
+    checks = {size: float(fit(measured(results, number, size))(max(scores))) for size in smaller}
+    by_mean_rates = float(from_mean_rates(measured(results, number, smaller[-1]), max(scores)))
+    return Row(name, number, scores, fit(scores), checks, by_mean_rates)
+
+
+def errors(rows):
+    """One line on each way of predicting the rate at the largest size: how far off it was."""
+    ways = {f"from up to {_size(size)} items": [row.checks[size] for row in rows] for size in sorted(rows[0].checks)}
+    ways["from the mean rates alone"] = [row.by_mean_rates for row in rows]
+    actual = np.array([row.rate for row in rows])
+    lines = [f"PRR among {_size(max(rows[0].scores))} items, predicted - measured:"]
+    for way, predicted in ways.items():
+        off = np.abs(np.array(predicted) - actual)
+        lines.append(f"  {way}: off by {off.mean():.3f} in the mean, {off.max():.3f} at the most")
+    return lines
+
+
+def format_study(rows, form):
+    """The table as text, `form` "terminal" or "markdown"; the best number of lookups of a network is marked."""
+    sizes = sorted(rows[0].scores)[1:]
+    largest, before = sizes[-1], max(rows[0].checks)
+    head = ["network", "lookups", "recall", f"irrelevant, {_size(largest)}", *map(_size, sizes)]
+    head += [f"{_size(largest)} from {_size(before)}", f"{_size(largest)} from means", *map(_size, BEYOND)]
+    cells = {}
+    for row in rows:
+        rates = [row.scores[size]["perfect_retrieval_rate"] for size in sizes]
+        rates += [row.checks[before], row.by_mean_rates, *(float(row.prediction(size)) for size in BEYOND)]
+        cells[row.name, row.nb_lookups] = rates
+    body = []
+    for row in rows:
+        of_network = [rates for (name, _), rates in cells.items() if name == row.name]
+        best = np.max(of_network, axis=0)
+        last = row.scores[largest]
+        line = [row.name, str(row.nb_lookups), _rate(last["recall"]), f"{last['irrelevant_per_query']:.3g}"]
+        for rate, highest in zip(cells[row.name, row.nb_lookups], best):
+            mark = ("*", "**")[form == "markdown"] if len(of_network) > 1 and rate == highest else ""
+            line.append(f"{mark}{_rate(rate)}{mark}" if form == "markdown" else _rate(rate) + mark)
+        body.append(line)
+    if form == "markdown":
+        table = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
+        return "\n".join(f"| {' | '.join(line)} |" for line in table)
+    for line, above in reversed(list(zip(body[1:], body))):
+        line[0] = "" if line[0] == above[0] else line[0]
+    widths = [max(map(len, column)) for column in zip(head, *body)]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths)).rstrip() for line in [head, *body]]
+    return "\n".join(lines)
+
+
+def draw_study(path, rows, title):
+    """Draw the rate against the size, a panel a network; and the recall against the irrelevant items of all."""
+    names = list(dict.fromkeys(row.name for row in rows))
+    numbers = sorted({row.nb_lookups for row in rows})
+    columns = min(len(names) + 1, 3)
+    lines = -(-(len(names) + 1) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 3.2 * lines), layout="constrained", squeeze=False)
+    colours = dict(zip(numbers, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(numbers)))))
+    for axis, name in zip(axes.flat, names):
+        for row in rows:
+            if row.name == name:
+                _draw_sizes(axis, row, colours[row.nb_lookups])
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.set_ylim(0, 1)
+        axis.set_title(name, fontsize=10)
+        axis.grid(alpha=0.3)
+    for line in axes:
+        line[0].set_ylabel("perfect retrieval rate")
+    axes.flat[0].legend(title="lookups", fontsize=7, title_fontsize=7, ncols=2)
+    _draw_trade(axes.flat[len(names)], rows, names)
+    for axis in axes.flat[len(names) + 1 :]:
+        axis.axis("off")
+    figure.supxlabel("items in the database (dashed: predicted)", fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    _save(figure, path)
+
+
+def _draw_sizes(axis, row, colour):
+    sizes = sorted(row.scores)
+    axis.plot(sizes, [row.scores[size]["perfect_retrieval_rate"] for size in sizes], "o", color=colour, markersize=4)
+    for first, last, style in ((sizes[0], sizes[-1], "-"), (sizes[-1], BEYOND[-1], "--")):
+        between = np.geomspace(first, last, 100)
+        label = str(row.nb_lookups) if style == "-" else None
+        axis.plot(between, row.prediction(between), style, color=colour, linewidth=1.2, label=label)
+
+
+def _draw_trade(axis, rows, names):
+    largest = max(rows[0].scores)
+    for name, mark in zip(names, MARKS * len(names)):
+        last = [row.scores[largest] for row in rows if row.name == name]
+        axis.plot(
+            [score["irrelevant_per_query"] for score in last], [score["recall"] for score in last], f"{mark}-",
+            markersize=4, linewidth=1, label=name,
+        )  # fmt: skip
+    axis.set_xscale("log")
+    axis.set_ylim(0, 1)
+    axis.set_title(f"1 to {max(row.nb_lookups for row in rows)} lookups, {_size(largest)} items", fontsize=10)
+    axis.set_xlabel("irrelevant items a query", fontsize=8)
+    axis.set_ylabel("recall", fontsize=8)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=6)
+
+
+def _size(number):
+    for unit, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if number >= unit:
+            return f"{number / unit:g}{letter}"
+    return str(number)
+
+
+def _rate(value):
+    return f"{value:.3f}".removeprefix("0") if value < 0.9995 else "1.00"

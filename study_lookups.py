@@ -1,0 +1,41 @@
+"""How many lookups pay, in a database of what size: a table and a picture of the networks that were evaluated.
+
+python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --nb_lookups 1 4 16 64 256
+python study_lookups.py FastMnistMosaic 10MDB ShannonHamming
+
+The perfect retrieval rate in growing parts of the database, a check of how well it is predicted from smaller ones, and
+the prediction for larger ones: see equihash/evaluation/prediction.py.
+"""
+
+import argparse
+
+from equihash import errors
+from equihash.evaluation import lookups_study
+from equihash.paths import DATA
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", help="a folder of configs/, e.g. FastMnistMosaic")
+    parser.add_argument("database_name", help="labels made by generate_labels.py")
+    parser.add_argument("models", nargs="*", metavar="model", help="folders of configs/TASK/ (default: all)")
+    parser.add_argument("-v", "--variant", metavar="NAME", help="only this variant table (default: all with results)")
+    parser.add_argument(
+        "--nb_lookups", type=int, nargs="+", metavar="N", help="only these numbers of lookups (default: all evaluated)"
+    )
+    parser.add_argument("--format", choices=("terminal", "markdown"), default="terminal")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    rows = lookups_study.study(args.task, args.database_name, args.models, args.variant, args.nb_lookups)
+    print(lookups_study.format_study(rows, args.format))
+    print("\n".join(["", *lookups_study.errors(rows)]))
+    path = DATA / "experiments" / args.task / f"lookups_{args.variant or 'all'}_{args.database_name}.png"
+    lookups_study.draw_study(path, rows, f"{args.task}, {args.database_name}")
+    print(f"drawn: {path}")
+
+
+if __name__ == "__main__":
+    errors.run(main)

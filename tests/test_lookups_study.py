@@ -1,0 +1,111 @@
+"""Predicting the perfect retrieval rate at other sizes, and study_lookups.py."""
+
+import json
+
+import numpy as np
+import pytest
+
+from equihash.evaluation.prediction import Prediction, fit, from_mean_rates, measured
+
+SIZES = (1000, 10_000, 100_000, 1_000_000)
+
+
+def counted(complete_rate, rates, queries=200_000, seed=0):
+    """`measured` rows of simulated queries: of each its irrelevant collision rate, drawn from `rates(stream, n)`."""
+    stream = np.random.default_rng(seed)
+    rows = {}
+    for size in SIZES:
+        irrelevant = stream.poisson(size * rates(stream, queries))
+        complete = stream.random(queries) < complete_rate
+        rows[size] = {
+            "nb_positive_queries": queries,
+            "complete_rate": complete.mean(),
+            "perfect_retrieval_rate": (complete & (irrelevant == 0)).mean(),
+            "irrelevant_pair_rate": irrelevant.mean() / size,
+        }
+    return rows
+
+
+def test_queries_of_like_rates():
+    """With one rate for all queries both predictions are C exp(-N I)."""
+    rows = counted(0.8, lambda stream, n: np.full(n, 2e-7))
+    expected = 0.8 * np.exp(-2e-7 * 1e7)
+    assert from_mean_rates(rows, 1e7) == pytest.approx(expected, rel=0.1)
+    assert fit(rows)(1e7) == pytest.approx(expected, abs=0.02)
+
+
+def test_queries_of_different_rates():
+    """The fit finds the spread that the mean rates know nothing of, and reaches three decades beyond the sizes."""
+    rows = counted(0.7, lambda stream, n: stream.gamma(0.2, 1e-6, n))
+    prediction = fit(rows)
+    assert prediction.scale == pytest.approx(1e-6, rel=0.1) and prediction.shape == pytest.approx(0.2, rel=0.1)
+    for size in (1e7, 1e9):
+        assert prediction(size) == pytest.approx(0.7 * (1 + 1e-6 * size) ** -0.2, abs=0.01)
+    assert from_mean_rates(rows, 1e7) == pytest.approx(0.7 * np.exp(-2), rel=0.1)
+
+
+def test_no_irrelevant_item_at_all():
+    rows = counted(0.5, lambda stream, n: np.zeros(n))
+    assert fit(rows)(1e7) == pytest.approx(0.5, abs=0.01)
+    assert from_mean_rates(rows, 1e11) == rows[max(rows)]["complete_rate"]
+
+
+def test_prediction_of_many_sizes():
+    prediction = Prediction(0.9, 1e-8, 2.0)
+    np.testing.assert_allclose(prediction([0, 10**8, 10**11]), 0.9 * np.array([1, 1 / 4, 1001.0**-2]))
+
+
+def simulated_results(name, database="SIM"):
+    """What study_lookups.py reads of a results.json."""
+    sizes, lookups = {}, {}
+    for number in (1, 16):
+        rows = counted(0.4 + 0.02 * number, lambda stream, n: number * stream.gamma(0.3, 3e-7, n), 5000)  # noqa: B023
+        for size, row in rows.items():
+            scores = {**row, "recall": row["complete_rate"], "irrelevant_per_query": row["irrelevant_pair_rate"] * size}
+            part = sizes.setdefault(
+                str(size), {"nb_positive_queries": scores.pop("nb_positive_queries"), "lookups": {}}
+            )
+            part["lookups"][str(number)] = scores
+        lookups[str(number)] = scores
+    return {"name": name, "database": database, "lookups": lookups, "database_sizes": sizes}
+
+
+def put(workspace, results):
+    folder = workspace.experiments / "FastMnistMosaic" / "HashNet" / results["name"] / "current" / "test_SIM"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def test_study(workspace):
+    results = simulated_results("main")
+    put(workspace, results)
+    output = workspace.check("study_lookups.py FastMnistMosaic SIM")
+    lines = output.splitlines()
+    assert lines[0].split()[:3] == ["network", "lookups", "recall"] and max(map(len, lines)) <= 120
+    assert "1M from 100K" in lines[0] and "100B" in lines[0]
+    assert lines[1].startswith("HashNet main") and lines[2].split()[0] == "16"
+    # 16 lookups are complete more often, and collide more: best in the small ones, and not in the largest
+    cells = [line.replace("HashNet main", "").split() for line in lines[1:3]]
+    assert cells[1][3].endswith("*") and cells[0][-1].endswith("*")
+    assert "from up to 10K items: off by" in output and "from the mean rates alone: off by" in output
+    prediction = fit(measured(results, 16))
+    assert f"{prediction(1e9):.3f}".lstrip("0") == cells[1][-2].rstrip("*")
+    picture = workspace.experiments / "FastMnistMosaic" / "lookups_all_SIM.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    table = workspace.check("study_lookups.py FastMnistMosaic SIM HashNet --nb_lookups 16 --format markdown")
+    assert table.splitlines()[1].startswith("| --- | ---: |") and table.splitlines()[2].startswith(
+        "| HashNet main | 16 |"
+    )
+    assert "**" not in table
+
+
+def test_refusals(workspace):
+    workspace.refuse("study_lookups.py FastMnistMosaic SIM", "no results of SIM", "evaluate_binary_equihash.py")
+    results = simulated_results("main")
+    put(workspace, results)
+    workspace.refuse("study_lookups.py FastMnistMosaic SIM --nb_lookups 4", "HashNet main", "4 lookups", "--nb_lookups")
+    for size in SIZES[:2]:
+        results["database_sizes"].pop(str(size))
+    put(workspace, results)
+    workspace.refuse("study_lookups.py FastMnistMosaic SIM", "HashNet main", "20,000 items")
