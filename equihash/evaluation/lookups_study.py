@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from equihash.errors import UserError
 from equihash.evaluation.collect import results_of_tables
@@ -24,8 +24,11 @@ class Row:
     ----------
     name : str
     nb_lookups : int
-    scores : dict of int to dict
-        What was measured, by size: see `measured`.
+    recall : float
+    irrelevant : float
+        Irrelevant items a query, at the largest size.
+    rates : dict of int to float
+        The perfect retrieval rate, by size, of all queries: see `measured`.
     prediction : Prediction
         From all sizes.
     checks : dict of int to float
@@ -36,15 +39,12 @@ class Row:
 
     name: str
     nb_lookups: int
-    scores: dict
+    recall: float
+    irrelevant: float
+    rates: dict
     prediction: Prediction
     checks: dict
     by_mean_rates: float
-
-    @property
-    def rate(self):
-        """The perfect retrieval rate that was measured at the largest size."""
-        return self.scores[max(self.scores)]["perfect_retrieval_rate"]
 
 
 def study(task, database, models=(), variant=None, nb_lookups=None):
@@ -72,19 +72,27 @@ def study(task, database, models=(), variant=None, nb_lookups=None):
 
 
 def _row(name, number, results):
-    scores = measured(results, number)
-    smaller = sorted(scores)[-3:-1]
-    checks = {size: float(fit(measured(results, number, size))(max(scores))) for size in smaller}
-    by_mean_rates = float(from_mean_rates(measured(results, number, smaller[-1]), max(scores)))
-    return Row(name, number, scores, fit(scores), checks, by_mean_rates)
+    scores, of_all = measured(results, number), results["lookups"][str(number)]
+    *_, before, last, largest = sorted(scores)
+    return Row(
+        name,
+        number,
+        of_all["recall"],
+        of_all["irrelevant_per_query"],
+        {size: row["perfect_retrieval_rate"] for size, row in scores.items()},
+        fit(scores),
+        {size: float(fit(measured(results, number, size))(largest)) for size in (before, last)},
+        float(from_mean_rates(measured(results, number, last), largest)),
+    )
 
 
 def errors(rows):
     """One line on each way of predicting the rate at the largest size: how far off it was."""
     ways = {f"from up to {_size(size)} items": [row.checks[size] for row in rows] for size in sorted(rows[0].checks)}
     ways["from the mean rates alone"] = [row.by_mean_rates for row in rows]
-    actual = np.array([row.rate for row in rows])
-    lines = [f"PRR among {_size(max(rows[0].scores))} items, predicted - measured:"]
+    largest = max(rows[0].rates)
+    actual = np.array([row.rates[largest] for row in rows])
+    lines = [f"PRR among {_size(largest)} items, predicted against measured:"]
     for way, predicted in ways.items():
         off = np.abs(np.array(predicted) - actual)
         lines.append(f"  {way}: off by {off.mean():.3f} in the mean, {off.max():.3f} at the most")
@@ -93,21 +101,20 @@ def errors(rows):
 
 def format_study(rows, form):
     """The table as text, `form` "terminal" or "markdown"; the best number of lookups of a network is marked."""
-    sizes = sorted(rows[0].scores)[1:]
+    sizes = sorted(rows[0].rates)[1:]
     largest, before = sizes[-1], max(rows[0].checks)
     head = ["network", "lookups", "recall", f"irrelevant, {_size(largest)}", *map(_size, sizes)]
     head += [f"{_size(largest)} from {_size(before)}", f"{_size(largest)} from means", *map(_size, BEYOND)]
     cells = {}
     for row in rows:
-        rates = [row.scores[size]["perfect_retrieval_rate"] for size in sizes]
+        rates = [row.rates[size] for size in sizes]
         rates += [row.checks[before], row.by_mean_rates, *(float(row.prediction(size)) for size in BEYOND)]
         cells[row.name, row.nb_lookups] = rates
     body = []
     for row in rows:
         of_network = [rates for (name, _), rates in cells.items() if name == row.name]
         best = np.max(of_network, axis=0)
-        last = row.scores[largest]
-        line = [row.name, str(row.nb_lookups), _rate(last["recall"]), f"{last['irrelevant_per_query']:.3g}"]
+        line = [row.name, str(row.nb_lookups), _rate(row.recall), f"{row.irrelevant:.3g}"]
         for rate, highest in zip(cells[row.name, row.nb_lookups], best):
             mark = ("*", "**")[form == "markdown"] if len(of_network) > 1 and rate == highest else ""
             line.append(f"{mark}{_rate(rate)}{mark}" if form == "markdown" else _rate(rate) + mark)
@@ -135,7 +142,7 @@ def draw_study(path, rows, title):
             if row.name == name:
                 _draw_sizes(axis, row, colours[row.nb_lookups])
         axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: _size(size)))
         axis.set_ylim(0, 1)
         axis.set_title(name, fontsize=10)
         axis.grid(alpha=0.3)
@@ -151,8 +158,8 @@ def draw_study(path, rows, title):
 
 
 def _draw_sizes(axis, row, colour):
-    sizes = sorted(row.scores)
-    axis.plot(sizes, [row.scores[size]["perfect_retrieval_rate"] for size in sizes], "o", color=colour, markersize=4)
+    sizes = sorted(row.rates)
+    axis.plot(sizes, [row.rates[size] for size in sizes], "o", color=colour, markersize=4)
     for first, last, style in ((sizes[0], sizes[-1], "-"), (sizes[-1], BEYOND[-1], "--")):
         between = np.geomspace(first, last, 100)
         label = str(row.nb_lookups) if style == "-" else None
@@ -160,16 +167,15 @@ def _draw_sizes(axis, row, colour):
 
 
 def _draw_trade(axis, rows, names):
-    largest = max(rows[0].scores)
     for name, mark in zip(names, MARKS * len(names)):
-        last = [row.scores[largest] for row in rows if row.name == name]
-        axis.plot(
-            [score["irrelevant_per_query"] for score in last], [score["recall"] for score in last], f"{mark}-",
-            markersize=4, linewidth=1, label=name,
-        )  # fmt: skip
+        of_network = [row for row in rows if row.name == name]
+        irrelevant, recall = [row.irrelevant for row in of_network], [row.recall for row in of_network]
+        axis.plot(irrelevant, recall, f"{mark}-", markersize=4, linewidth=1, label=name)
     axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_ylim(0, 1)
-    axis.set_title(f"1 to {max(row.nb_lookups for row in rows)} lookups, {_size(largest)} items", fontsize=10)
+    most, largest = max(row.nb_lookups for row in rows), max(rows[0].rates)
+    axis.set_title(f"1 to {most} lookups, {_size(largest)} items", fontsize=10)
     axis.set_xlabel("irrelevant items a query", fontsize=8)
     axis.set_ylabel("recall", fontsize=8)
     axis.grid(alpha=0.3)
@@ -180,7 +186,7 @@ def _size(number):
     for unit, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
         if number >= unit:
             return f"{number / unit:g}{letter}"
-    return str(number)
+    return f"{number:g}"
 
 
 def _rate(value):

@@ -4,6 +4,9 @@ The prefix of size n of a database is the database of its items 0 to n-1, with t
 Its positive queries are those of the whole that have a relevant item in it, and what is relevant to one is what is
 relevant in the whole and has an id less than n. A class is drawn into the queries by its first item, so these are a
 fair sample of the classes of the prefix.
+
+All positive queries are also asked as if their relevant items of the whole database were added to the prefix (PRR only;
+see prediction.py): there are many more of them in a small prefix.
 """
 
 import numpy as np
@@ -19,8 +22,8 @@ def prefix_sizes(database_size):
     return sizes[:-1]
 
 
-def prefix_queries(ground_truth, size):
-    """Return the positive queries of a prefix and their ground truth.
+def prefix_truth(ground_truth, size):
+    """Return what is relevant to the positive queries in a prefix.
 
     Parameters
     ----------
@@ -31,13 +34,9 @@ def prefix_queries(ground_truth, size):
 
     Returns
     -------
-    queries : int64 (P',)
-        Those with at least one relevant item in the prefix, ascending.
-    ground_truth : (offsets int64 (P'+1), ids int64)
-        Their relevant items in the prefix.
+    offsets int64 (P+1), ids int64
+        Of the same queries; some may have no relevant item in the prefix.
     """
     offsets, ids = ground_truth
     inside = ids < size
-    nb_relevant = np.diff(np.concatenate([[0], np.cumsum(inside)])[offsets])
-    queries = np.flatnonzero(nb_relevant)
-    return queries, (np.concatenate([[0], np.cumsum(nb_relevant[queries])]), ids[inside])
+    return np.concatenate([[0], np.cumsum(inside)])[offsets], ids[inside]

@@ -7,7 +7,7 @@ from equihash.evaluation.charts import draw_database_sizes, draw_hamming_distanc
 from equihash.evaluation.counts import Counts
 from equihash.evaluation.gallery import draw_gallery
 from equihash.evaluation.page import write_page
-from equihash.evaluation.prefixes import prefix_queries, prefix_sizes
+from equihash.evaluation.prefixes import prefix_sizes
 from equihash.evaluation.retrieval import EncodedDatabase, count, evaluate_database
 from equihash.fingerprints import index_metadata, load_index
 from equihash.provenance import provenance
@@ -82,11 +82,10 @@ def sum_of_shards(database, numbers, nb_shards):
         The counts of a shard are missing, or of other fingerprints or numbers of lookups.
     """
     files, counts, shapes = database.files, [], {}
-    truth, size = database.ground_truth("positive"), len(database.codes)
+    size, of_positive = len(database.codes), [len(database.labels.positive_queries)] * 2
     for number in numbers:
-        shapes[size, number] = [len(truth[0]) - 1] * 2 + [len(database.labels.negative_queries)]
-        for prefix in prefix_sizes(size):
-            shapes[prefix, number] = [len(prefix_queries(truth, prefix)[0])] * 2
+        shapes |= {(prefix, number): of_positive for prefix in prefix_sizes(size)}
+        shapes[size, number] = [*of_positive, len(database.labels.negative_queries)]
     options = f" --nb_lookups {' '.join(map(str, numbers))}" if numbers else " --no_queries"
     for shard in range(nb_shards):
         command = files.command("evaluate_binary_equihash.py", shard, nb_shards) + options

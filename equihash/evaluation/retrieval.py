@@ -15,7 +15,7 @@ from equihash.datasets.image_bank import bank_digest
 from equihash.devices import select_device
 from equihash.evaluation.counts import Counts
 from equihash.evaluation.intervals import clopper_pearson, irrelevant_collision_rate
-from equihash.evaluation.prefixes import prefix_queries, prefix_sizes
+from equihash.evaluation.prefixes import prefix_sizes, prefix_truth
 from equihash.files import write_json
 from equihash.fingerprints import Fingerprints, expected_work
 from equihash.provenance import check_provenance, provenance
@@ -25,7 +25,7 @@ from equihash.state import build_loader, load_state
 PROBE_BLOCK = 1 << 18  # queries x probes handled at once
 MAXIMUM_DISTANCE = 3
 RATES_OF_POSITIVE = ("perfect_retrieval_rate", "recall", "sound_rate", "complete_rate")
-IRRELEVANT = ("irrelevant_per_query", "irrelevant_pair_rate")
+WITH_RELEVANT = ("perfect_retrieval_rate", "complete_rate", "irrelevant_per_query", "irrelevant_pair_rate")
 
 
 class EncodedDatabase:
@@ -129,9 +129,9 @@ def count_in_prefix(database, index, size, nb_lookups):
     """
     codes = database.codes[:size]
     part = InvertedIndex.build(codes, index.shard, index.nb_shards)
-    rows, truth = prefix_queries(database.ground_truth("positive"), size)
-    query_codes = database.query_codes("positive")[rows]
-    logits = database.query_logits("positive")[rows] if max(nb_lookups) > 1 else None
+    truth = prefix_truth(database.ground_truth("positive"), size)
+    query_codes = database.query_codes("positive")
+    logits = database.query_logits("positive") if max(nb_lookups) > 1 else None
     counts = {number: count_retrieved(part, codes, truth, query_codes, logits, number) for number in nb_lookups}
     return {(size, number): [found[0], found[2]] for number, found in counts.items()}
 
@@ -191,14 +191,21 @@ def _results_of_queries(queries, ground_truth, size):
     lookups, database_sizes, nb_relevant = {}, {}, np.diff(ground_truth[0])
     set_sizes = {"edges": set_size_edges(size).tolist(), "relevant": set_size_histogram(nb_relevant, size)}
     set_sizes["lookups"] = {}
+    nothing = np.empty(0, dtype=np.int64)
     for part, number in sorted(queries):
         retrieved, relevant_retrieved, *negative = queries[part, number]
-        relevant = nb_relevant if part == size else np.diff(prefix_queries(ground_truth, part)[1][0])
-        scores = score(retrieved, relevant, relevant_retrieved, *(negative or [np.empty(0, np.int64)]), part)
-        prefix = database_sizes.setdefault(str(part), {"nb_positive_queries": len(relevant), "lookups": {}})
+        relevant = np.diff(prefix_truth(ground_truth, part)[0])
+        inside = np.flatnonzero(relevant)
+        asked = [counts[inside] for counts in (retrieved, relevant, relevant_retrieved)]
+        scores = score(*asked, *(negative or [nothing]), part)
+        irrelevant = retrieved - relevant_retrieved
+        all_found = queries[size, number][1]
+        with_relevant = score(irrelevant + all_found, nb_relevant, all_found, nothing, part)
+        prefix = database_sizes.setdefault(str(part), {"nb_positive_queries": len(inside), "lookups": {}})
         prefix["lookups"][str(number)] = {
-            **{name: scores[name] for name in (*RATES_OF_POSITIVE, *IRRELEVANT)},
+            **{name: scores[name] for name in RATES_OF_POSITIVE},
             "intervals": {name: scores["intervals"][name] for name in RATES_OF_POSITIVE},
+            "with_relevant": {name: with_relevant[name] for name in WITH_RELEVANT},
         }
         if part == size:
             lookups[str(number)] = scores
