@@ -110,4 +110,4 @@ def test_refusals(workspace):
     for size in SIZES[:2]:
         del results["database_sizes"][str(size)]
     put(workspace, results)
-    workspace.refuse("study_lookups.py FastMnistMosaic SIM", "HashNet main", "20,000 items")
+    workspace.refuse("study_lookups.py FastMnistMosaic SIM", "HashNet main", "20,000 items", "evaluate it again")

@@ -60,8 +60,9 @@ def study(task, database, models=(), variant=None, nb_lookups=None):
         for results in all_results.values():
             of_network = results.get("lookups", {})
             name = f"{model} {results['name']}"
-            if len(results.get("database_sizes", {})) < 3:
-                raise UserError(f"{name}: no results of 20,000 items or more with queries: evaluate {database} again")
+            sizes = list(results.get("database_sizes", {}).values())
+            if len(sizes) < 3 or not all("with_relevant" in row for row in sizes[0]["lookups"].values()):
+                raise UserError(f"{name} needs queries, 20,000 items and an evaluation by this version: evaluate it again")
             for number in nb_lookups or map(int, of_network):
                 if str(number) not in of_network:
                     raise UserError(f"{name} was not evaluated with {number} lookups: evaluate it with --nb_lookups")
