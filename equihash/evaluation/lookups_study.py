@@ -62,7 +62,7 @@ def study(task, database, models=(), variant=None, nb_lookups=None):
             name = f"{model} {results['name']}"
             sizes = list(results.get("database_sizes", {}).values())
             if len(sizes) < 3 or not all("with_relevant" in row for row in sizes[0]["lookups"].values()):
-                raise UserError(f"{name} needs queries, 20,000 items and an evaluation by this version: evaluate it again")
+                raise UserError(f"{name} needs queries, 20,000 items and results of this version: evaluate it again")
             for number in nb_lookups or map(int, of_network):
                 if str(number) not in of_network:
                     raise UserError(f"{name} was not evaluated with {number} lookups: evaluate it with --nb_lookups")
