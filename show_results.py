@@ -12,14 +12,12 @@ from equihash.errors import UserError
 from equihash.evaluation.ablation import draw_ablations
 from equihash.evaluation.collect import collect
 from equihash.evaluation.comparison import format_lines
+from equihash.experiment import add_results_arguments
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", help="a folder of configs/, e.g. FastMnistMosaic")
-    parser.add_argument("database_name", help="labels made by generate_labels.py")
-    parser.add_argument("models", nargs="*", metavar="model", help="folders of configs/TASK/ (default: all)")
-    parser.add_argument("-v", "--variant", metavar="NAME", help="only this variant table (default: all with results)")
+    add_results_arguments(parser)
     parser.add_argument("--format", choices=("terminal", "markdown", "csv"), default="terminal")
     return parser.parse_args()
 

@@ -11,15 +11,13 @@ import argparse
 
 from equihash import errors
 from equihash.evaluation import lookups_study
+from equihash.experiment import add_results_arguments
 from equihash.paths import DATA
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", help="a folder of configs/, e.g. FastMnistMosaic")
-    parser.add_argument("database_name", help="labels made by generate_labels.py")
-    parser.add_argument("models", nargs="*", metavar="model", help="folders of configs/TASK/ (default: all)")
-    parser.add_argument("-v", "--variant", metavar="NAME", help="only this variant table (default: all with results)")
+    add_results_arguments(parser)
     parser.add_argument(
         "--nb_lookups", type=int, nargs="+", metavar="N", help="only these numbers of lookups (default: all evaluated)"
     )

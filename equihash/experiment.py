@@ -121,6 +121,14 @@ def add_experiment_arguments(parser, database=True, all_rows=False):
         parser.add_argument("-w", "--which", choices=("train", "valid", "test"), default="test", help="split of the bank")
 
 
+def add_results_arguments(parser):
+    """Add the arguments that choose the results of a database: task, database_name, models, --variant."""
+    parser.add_argument("task", help="a folder of configs/, e.g. FastMnistMosaic")
+    parser.add_argument("database_name", help="labels made by generate_labels.py")
+    parser.add_argument("models", nargs="*", metavar="model", help="folders of configs/TASK/ (default: all)")
+    parser.add_argument("-v", "--variant", metavar="NAME", help="only this variant table (default: all with results)")
+
+
 def add_shard_arguments(parser):
     """Add `--shard` and `--nb_shards`, which choose a part of an index, to an argparse parser."""
     parser.add_argument("--shard", type=int, metavar="N", help="only this shard of the index, from 0")
