@@ -29,7 +29,7 @@ def main():
     args = parse_arguments()
     rows = lookups_study.study(args.task, args.database_name, args.models, args.variant, args.nb_lookups)
     print(lookups_study.format_study(rows, args.format))
-    print("\n".join(["", *lookups_study.errors(rows)]))
+    print("\n".join(["", *lookups_study.prediction_errors(rows)]))
     path = DATA / "experiments" / args.task / f"lookups_{args.variant or 'all'}_{args.database_name}.png"
     lookups_study.draw_study(path, rows, f"{args.task}, {args.database_name}")
     print(f"drawn: {path}")

@@ -1,9 +1,11 @@
 """Predicting the perfect retrieval rate at other sizes, and study_lookups.py."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 
 from equihash.evaluation.prediction import Prediction, fit, from_mean_rates, measured
 
@@ -83,11 +85,11 @@ def test_study(workspace):
     put(workspace, results)
     output = workspace.check("study_lookups.py FastMnistMosaic SIM")
     lines = output.splitlines()
-    assert lines[0].split()[:3] == ["network", "lookups", "recall"] and max(map(len, lines)) <= 120
+    assert lines[0].split()[:2] == ["lookups", "recall"] and max(map(len, lines)) <= 120
     assert "1M from 100K" in lines[0] and "100B" in lines[0]
-    assert lines[1].startswith("HashNet main") and lines[2].split()[0] == "16"
+    assert lines[1] == "HashNet main" and lines[3].split()[0] == "16"
     # 16 lookups are complete more often, and collide more: best in the small ones, and not in the largest
-    cells = [line.replace("HashNet main", "").split() for line in lines[1:3]]
+    cells = [line.split() for line in lines[2:4]]
     assert cells[1][3].endswith("*") and cells[0][-1].endswith("*")
     assert "from up to 10K items: off by" in output and "from the mean rates alone: off by" in output
     prediction = fit(measured(results, 16))
@@ -107,6 +109,16 @@ def test_refusals(workspace):
     results = simulated_results("main")
     put(workspace, results)
     workspace.refuse("study_lookups.py FastMnistMosaic SIM --nb_lookups 4", "HashNet main", "4 lookups", "--nb_lookups")
+    other = {**results, "name": "other", "provenance": {"fingerprints": {"labels": "other"}}}
+    put(workspace, {**results, "name": "one"})
+    with workspace.inside():
+        table = [["name", "seed"], ["one", 1], ["other", 2]]
+        configs = workspace.folder / "configs"
+        configs.unlink()
+        shutil.copytree(REPOSITORY / "configs", configs)
+        (configs / "FastMnistMosaic" / "HashNet" / "two.json").write_text(json.dumps(table))
+    put(workspace, other)
+    workspace.refuse("study_lookups.py FastMnistMosaic SIM -v two", "2 different SIM", "labels")
     for size in SIZES[:2]:
         del results["database_sizes"][str(size)]
     put(workspace, results)

@@ -14,6 +14,8 @@ from equihash.evaluation.prediction import Prediction, fit, from_mean_rates, mea
 
 BEYOND = (10**9, 10**11)  # sizes that are predicted
 MARKS = "os^Dvp"
+LEGEND = """Perfect retrieval rate by items in the database: measured, then predicted (`equihash.evaluation.prediction`).
+* marks the best number of lookups of a network."""
 
 
 @dataclass
@@ -53,9 +55,9 @@ def study(task, database, models=(), variant=None, nb_lookups=None):
     Raises
     ------
     UserError
-        There are no results, or they are of too small a database or of other numbers of lookups.
+        There are no results, or they are of too small a database, of other numbers of lookups, or of several labels.
     """
-    rows = []
+    rows, labels = [], set()
     for model, _, _, all_results in results_of_tables(task, database, models, variant):
         for results in all_results.values():
             of_network = results.get("lookups", {})
@@ -63,10 +65,13 @@ def study(task, database, models=(), variant=None, nb_lookups=None):
             sizes = list(results.get("database_sizes", {}).values())
             if len(sizes) < 3 or not all("with_relevant" in row for row in sizes[0]["lookups"].values()):
                 raise UserError(f"{name} needs queries, 20,000 items and results of this version: evaluate it again")
+            labels.add((results["database_size"], results.get("provenance", {}).get("fingerprints", {}).get("labels")))
             for number in nb_lookups or map(int, of_network):
                 if str(number) not in of_network:
                     raise UserError(f"{name} was not evaluated with {number} lookups: evaluate it with --nb_lookups")
                 rows.append(_row(name, number, results))
+    if len(labels) > 1:
+        raise UserError(f"results of {len(labels)} different {database}: encode and evaluate all with the same labels")
     if not rows:
         raise UserError(f"no results of {database} yet: run evaluate_binary_equihash.py with several --nb_lookups")
     return rows
@@ -87,7 +92,7 @@ def _row(name, number, results):
     )
 
 
-def errors(rows):
+def prediction_errors(rows):
     """One line on each way of predicting the rate at the largest size: how far off it was."""
     ways = {f"from up to {_size(size)} items": [row.checks[size] for row in rows] for size in sorted(rows[0].checks)}
     ways["from the mean rates alone"] = [row.by_mean_rates for row in rows]
@@ -123,11 +128,14 @@ def format_study(rows, form):
     if form == "markdown":
         table = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
         return "\n".join(f"| {' | '.join(line)} |" for line in table)
-    for line, above in reversed(list(zip(body[1:], body))):
-        line[0] = "" if line[0] == above[0] else line[0]
-    widths = [max(map(len, column)) for column in zip(head, *body)]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths)).rstrip() for line in [head, *body]]
-    return "\n".join(lines)
+    widths = [max(map(len, column)) for column in list(zip(head, *body))[1:]]
+    text, name = [], None
+    for network, *line in [["", *head[1:]], *body]:
+        if network and network != name:
+            text.append(network)
+        name = network
+        text.append("  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths)))
+    return "\n".join([*text, LEGEND])
 
 
 def draw_study(path, rows, title):
