@@ -1,9 +1,9 @@
 """Time encoding of FastMnistMosaic: python benchmarks/encode.py (from the repository root).
 
-Mosaics a second, medians: only made; only put through the network (untrained); encoded by equihash.fingerprints, all
-the way to the file; and how many times that is the rate of a plain loop, timed in the same run (mosaics, network in
-float32 and channels first, packing and h5py, one after the other), and of the published code, timed once on two cores
-of this kind.
+Mosaics a second in each precision that the device has natively, medians: only made; only put through the network
+(untrained); encoded by equihash.fingerprints, all the way to the file; and how many times that is the rate of a plain
+loop, timed in the same run (mosaics, network in float32 and channels first, packing and h5py, one after the other),
+and of the published code, timed once on two cores of this kind.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from train_step import plain_forward
 
 from equihash.config import load_config
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
-from equihash.devices import add_device_argument, select_device
+from equihash.devices import add_device_argument, native_precisions, select_device
 from equihash.fingerprints import IDENTITY, RowFile, encode_items
 from equihash.inference import compute_logits
 from equihash.state import build_loader, build_network
@@ -70,7 +70,7 @@ def main():
         making = rate(lambda: [database.chunk(chunk) for chunk in chunks])
         channels_last = network
         rows = []
-        for precision in (torch.float32, torch.bfloat16):
+        for precision in native_precisions(device):
             passing = rate(lambda: [compute_logits(network, part, precision) for part in some], CHUNK_SIZE * len(some))
             rows.append((precision, passing, rate(lambda: encode(precision))))
         network = channels_last.to(memory_format=torch.contiguous_format)

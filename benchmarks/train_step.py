@@ -1,11 +1,11 @@
 """Time a training step of FastMnistMosaic: python benchmarks/train_step.py (from the repository root).
 
-For each model and precision: the median time of a step and of its parts; its multiplications and additions (the
-network's by PyTorch's count, and the matrix products of the Shannon gradient); their rate as a fraction of that of a
-square matrix product, measured in the same run; and how many times longer two others take. "plain" is timed in the
-same run: PyTorch's operations one by one, channels first, in float32, logits computed twice for a joint loss, and the
-Shannon gradient gathered tuple by tuple (timed on some of the tuples, and scaled). "published" is the published code,
-timed once on two cores of this kind.
+For each model, and each precision that the device has natively: the median time of a step and of its parts; its
+multiplications and additions (the network's by PyTorch's count, and the matrix products of the Shannon gradient);
+their rate as a fraction of that of a square matrix product, measured in the same run; and how many times longer two
+others take. "plain" is timed in the same run: PyTorch's operations one by one, channels first, in float32, logits
+computed twice for a joint loss, and the Shannon gradient gathered tuple by tuple (timed on some of the tuples, and
+scaled). "published" is the published code, timed once on two cores of this kind.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from shannon import BASELINE_TUPLES, gathering_gradient, gflop, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from equihash.config import find_class, load_config
-from equihash.devices import add_device_argument, select_device
+from equihash.devices import add_device_argument, native_precisions, select_device
 from equihash.losses import training_tuples
 from equihash.state import build_loader, build_network
 
@@ -136,7 +136,7 @@ def main():
     for model in args.models:
         config = load_config("FastMnistMosaic", model)
         plain = plain_step(config, device)
-        for precision in (torch.float32, torch.bfloat16):
+        for precision in native_precisions(device):
             trainer = build_trainer(config, device, precision)
             times = step_times(trainer, args.steps)
             square = torch.randn(GEMM_SIZE, GEMM_SIZE, device=device, dtype=precision)

@@ -75,8 +75,13 @@ def select_precision(name, device):
     """
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32  # PyTorch's own default is True
     if name == "auto":
-        name = "bfloat16" if _has_bfloat16(device) else "float32"
+        return native_precisions(device)[-1]
     return getattr(torch, name)
+
+
+def native_precisions(device):
+    """List the `torch.dtype`s that a network can compute in natively on `device`, float32 first."""
+    return [torch.float32, torch.bfloat16] if _has_bfloat16(device) else [torch.float32]
 
 
 def _has_bfloat16(device):
