@@ -59,6 +59,19 @@ def test_variant_tables(model, table):
         assert str(row[-1]) in config["name"]
 
 
+@pytest.mark.parametrize(
+    "model, table",
+    [("ShannonHamming", "quickstart"), ("ShannonHamming", "bits_ablation")]
+    + [(model, "equal_time") for model in ("ShannonHamming", "HashNet", "JMLH")],
+)
+def test_schedules_of_short_runs_end_with_them(model, table):
+    _, rows = read_variants("FastMnistMosaic", model, table)
+    for number in range(len(rows)):
+        config = load_config("FastMnistMosaic", model, table, number)
+        schedule = config["trainer_kwargs"]["lr_scheduler_kwargs"]
+        assert config["nb_steps"] in (0, schedule["total_steps"])
+
+
 def test_no_two_variants_of_a_model_share_a_name():
     for model in ("ShannonHamming", "HashNet", "JMLH"):
         names = ["main"]

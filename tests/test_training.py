@@ -10,6 +10,7 @@ import torch
 from conftest import GOLDEN, QUICK, REPOSITORY, assert_same, quick
 from torch import nn
 
+from equihash import devices
 from equihash.datasets import MnistMosaic
 from equihash.devices import select_precision
 from equihash.errors import UserError
@@ -122,6 +123,18 @@ def test_bfloat16_is_close_to_float32():
         trainer.train(1)
     error = (logits[torch.bfloat16] - logits[torch.float32]).norm() / logits[torch.float32].norm()
     assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [(["avx2"], torch.float32), (["avx2", "avx512_bf16"], torch.bfloat16), (["amx_bf16"], torch.bfloat16)],
+)
+def test_auto_is_the_fastest_native_precision(flags, expected, monkeypatch):
+    monkeypatch.setattr(devices, "_cpu_flags", lambda: flags)
+    cpu = torch.device("cpu")
+    assert devices.native_precisions(cpu) == list(dict.fromkeys([torch.float32, expected]))
+    assert select_precision("auto", cpu) == expected
+    assert select_precision("float32", cpu) == torch.float32
 
 
 def test_float32_is_not_tf32():
