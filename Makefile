@@ -1,4 +1,4 @@
-# make quickstart   train, encode, index and evaluate on NoisyMnist mosaics, five to ten minutes on two CPU cores
+# make quickstart   train, encode, index and evaluate on NoisyMnist mosaics, about ten minutes on two CPU cores
 # make test         run the tests
 # Each sets up .venv by itself, once. PYTHON chooses the interpreter of the set-up.
 
