@@ -12,13 +12,13 @@ import re
 
 import torch
 
-from equihash import datasets, models, trainers
+from equihash import datasets, models, optimizers, trainers
 from equihash.errors import UserError, nearest
 from equihash.files import read_json
 from equihash.paths import CONFIGS, check_task, folders_with
 
 TOP_KEYS = {"name": str, "seed": int, "nb_steps": int, "eval_freq": int, "eval_size": int}
-FREE = ("optim_kwargs", "lr_scheduler_kwargs")  # handed to classes of torch, which know their keys
+FREE = ("optim_kwargs", "lr_scheduler_kwargs")  # handed to optimizers and schedules, which know their keys
 CLASSES = {"network": models, "loader": datasets, "trainer": trainers}
 # the least that makes sense, by the last part of the key
 LEAST = {
@@ -214,7 +214,7 @@ def _check_torch_classes(kwargs):
     """Check the names of the optimizer and the schedule, and the keys they are given."""
     schedulers = torch.optim.lr_scheduler
     for role, module, base in (
-        ("optim", torch.optim, torch.optim.Optimizer),
+        ("optim", optimizers, torch.optim.Optimizer),
         ("lr_scheduler", schedulers, schedulers.LRScheduler),
     ):
         name = kwargs.get(f"{role}_class", "")

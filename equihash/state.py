@@ -14,6 +14,7 @@ import torch
 from equihash.config import complete, differences, find_class
 from equihash.errors import Diverged, UserError
 from equihash.files import atomic, digest_of
+from equihash.optimizers import MuonWithAuxAdam
 
 # what may differ between a saved and a resumed run: how long it is and what is looked at on the way
 RUN_LENGTH_KEYS = ("nb_steps", "eval_freq", "eval_size")
@@ -173,15 +174,18 @@ def load_trainer(trainer, saved, path):
     """Put a state's trainer into `trainer`, or say in one line why it does not fit."""
     try:
         trainer.load_state_dict(saved)
-        kinds = set()  # one number or one of each weight, under each name: the same for all parameters
+        kinds = {}  # one number or one of each weight, under each name: the same for all parameters
+        muon = isinstance(trainer.optimizer, MuonWithAuxAdam)  # or for all matrices, and for all others
         for parameter, values in trainer.optimizer.state.items():
             if not parameter.ndim:
                 continue
             shapes = {name: getattr(value, "shape", None) for name, value in values.items()}
-            kinds.add(frozenset((name, shape and shape == parameter.shape) for name, shape in shapes.items()))
+            alike = kinds.setdefault(muon and parameter.ndim > 1, set())
+            alike.add(frozenset((name, shape and shape == parameter.shape) for name, shape in shapes.items()))
             if not all(shape in (None, (), parameter.shape) for shape in shapes.values()):
-                kinds.add(None)
-        if len(kinds) > 1 and not isinstance(trainer.optimizer, torch.optim.Adafactor):  # which keeps rows and columns
+                alike.add(None)
+        several = any(len(alike) > 1 for alike in kinds.values())
+        if several and not isinstance(trainer.optimizer, torch.optim.Adafactor):  # which keeps rows and columns
             raise ValueError("the optimizer's state is not that of these weights")
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -23,6 +23,7 @@ TRAINERS = {
     "Shannon-Hamming, two passes": (ShannonHammingTrainer, {"forward_passes": "two"}),
     "HashNet": (HashNetTrainer, {}),
     "JMLH": (JMLHTrainer, {"nb_classes": 7}),
+    "Muon": (HashNetTrainer, {"optim_class": "MuonWithAuxAdam"}),
 }
 
 

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import torch
 
-from equihash import distributed
+from equihash import distributed, optimizers
 from equihash.devices import autocast, available_memory
 from equihash.errors import Diverged, UserError
 
@@ -32,7 +32,7 @@ class Trainer:
         From instances (..., *instance_shape) to logits (..., k).
     loader : MosaicDataset
     optim_class, optim_kwargs : str, dict
-        Optimizer of torch.optim.
+        Optimizer of torch.optim or `equihash.optimizers`.
     lr_scheduler_class, lr_scheduler_kwargs : str or None, dict
         Learning-rate schedule of torch.optim.lr_scheduler, moved on once a step.
     clip_value : float
@@ -70,7 +70,7 @@ class Trainer:
         self.parameters = [*network.parameters()]
         for module in self.modules.values():
             self.parameters += module.parameters()
-        self.optimizer = _make(torch.optim, "optim", optim_class, self.parameters, optim_kwargs)
+        self.optimizer = _make(optimizers, "optim", optim_class, self.parameters, optim_kwargs)
         self.scheduler = None
         if lr_scheduler_class is not None:
             scheduler = (torch.optim.lr_scheduler, "lr_scheduler", lr_scheduler_class)

@@ -1,0 +1,77 @@
+"""The optimizers of torch.optim, and Muon for whole networks."""
+
+import torch
+from torch.optim import *  # noqa: F403: a configuration names any of them
+
+NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315  # a, b, c of a s + b s^3 + c s^5, which takes 5 steps from (0, 1] to about 1
+
+
+class MuonWithAuxAdam(torch.optim.Optimizer):
+    """Muon for weights of two or more dimensions, Adam for the others (biases, batch norms).
+
+    Muon moves a weight by the orthogonal matrix nearest to its momentum, so that directions of small gradient are
+    learned as fast as those of large: fewer steps than Adam takes, each dearer by 20 min(m, n)^2 max(m, n) FLOP for
+    a weight of m x n. Convolutions are matrices with a row for each output channel. torch.optim.Muon takes
+    nothing but matrices.
+
+    Parameters
+    ----------
+    params : iterable of tensors or of groups
+    lr : float
+        Of both: an orthogonal matrix is scaled to the root mean square that Adam's steps have, 0.2 lr.
+    momentum : float
+        Of Muon, with Nesterov's look ahead.
+    betas : (float, float)
+        Of Adam.
+    eps : float
+        Of Adam.
+
+    References
+    ----------
+    K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+    J. Liu et al., "Muon is Scalable for LLM Training", 2025 (the scale).
+    """
+
+    def __init__(self, params, lr=1e-3, momentum=0.95, betas=(0.9, 0.999), eps=1e-8):
+        if not lr >= 0 or not all(0 <= value < 1 for value in (momentum, *betas)) or not eps >= 0:
+            raise ValueError("lr and eps must be at least 0, momentum and betas at least 0 and below 1")
+        super().__init__(params, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    step = self._muon_step if parameter.ndim > 1 else self._adam_step
+                    parameter.sub_(step(self.state[parameter], parameter.grad, **group), alpha=group["lr"])
+        return loss
+
+    def _muon_step(self, state, gradient, momentum, **_):
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        matrix = gradient.lerp(buffer, momentum).flatten(1)
+        return (orthogonalized(matrix) * (0.2 * max(matrix.shape) ** 0.5)).view_as(gradient)
+
+    def _adam_step(self, state, gradient, betas, eps, **_):
+        if "exp_avg_sq" not in state:
+            state.update(step=0, exp_avg=torch.zeros_like(gradient), exp_avg_sq=torch.zeros_like(gradient))
+        state["step"] += 1
+        mean = state["exp_avg"].lerp_(gradient, 1 - betas[0]) / (1 - betas[0] ** state["step"])
+        square = state["exp_avg_sq"].lerp_(gradient**2, 1 - betas[1]) / (1 - betas[1] ** state["step"])
+        return mean / (square.sqrt() + eps)
+
+
+def orthogonalized(matrix, nb_steps=5):
+    """Return about U V^T of a matrix U S V^T, its singular values all made about 1 (0.7 to 1.2).
+
+    The steps of Newton and Schulz apply an odd polynomial to the singular values, by matrix products alone.
+    """
+    a, b, c = NEWTON_SCHULZ
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide = wide / (wide.norm() + 1e-7)
+    for _ in range(nb_steps):
+        product = wide @ wide.T
+        wide = a * wide + (b * product + c * product @ product) @ wide
+    return wide.T if matrix.shape[0] > matrix.shape[1] else wide

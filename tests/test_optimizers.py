@@ -1,0 +1,97 @@
+"""Muon for matrices, Adam for the rest."""
+
+import pytest
+import torch
+from conftest import REPOSITORY, assert_same
+from torch import nn
+
+from equihash.datasets import MnistMosaic
+from equihash.errors import UserError
+from equihash.models import MnistMosaicCNN
+from equihash.optimizers import MuonWithAuxAdam, orthogonalized
+from equihash.state import load_trainer
+from equihash.trainers import HashNetTrainer
+
+MNIST = REPOSITORY / "data" / "datasets" / "Mnist" / "mnist.hdf5"
+
+
+@pytest.mark.parametrize("shape", [(24, 25), (40, 512), (60, 16), (1, 5)])
+def test_orthogonalized_keeps_the_singular_vectors_and_evens_out_the_values(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
+    s = torch.linspace(0.05, 1, len(s))  # a condition that five steps can even out
+    matrix = u * s @ vt
+    found = u.T @ orthogonalized(matrix) @ vt.T
+    assert 0.6 < found.diagonal().min() and found.diagonal().max() < 1.25
+    torch.testing.assert_close(found, found.diagonal().diag(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(orthogonalized(100 * matrix), orthogonalized(matrix), rtol=0, atol=1e-4)
+
+
+def steps(optimizer_class, parameters, **kwargs):
+    """Take five steps down a bowl, and return the parameters."""
+    parameters = [nn.Parameter(parameter.clone()) for parameter in parameters]
+    optimizer = optimizer_class(parameters, **kwargs)
+    for _ in range(5):
+        optimizer.zero_grad()
+        sum((parameter**4).sum() for parameter in parameters).backward()
+        optimizer.step()
+    return [parameter.detach() for parameter in parameters]
+
+
+def test_vectors_are_moved_as_by_adam():
+    vectors = [torch.randn(7, generator=torch.Generator().manual_seed(2)), torch.tensor(3.0)]
+    kwargs = {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3}
+    torch.testing.assert_close(
+        steps(MuonWithAuxAdam, vectors, **kwargs), steps(torch.optim.Adam, vectors, **kwargs), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9 has no Muon")
+def test_matrices_are_moved_as_by_muon():
+    matrices = [torch.randn(shape, generator=torch.Generator().manual_seed(3)) for shape in ((12, 30), (30, 12))]
+    found = steps(MuonWithAuxAdam, matrices, lr=0.1, momentum=0.9)
+    wanted = steps(torch.optim.Muon, matrices, lr=0.1, momentum=0.9, weight_decay=0, adjust_lr_fn="match_rms_adamw")
+    for before, after, reference in zip(matrices, found, wanted):  # torch's computes in bfloat16
+        assert (after - reference).norm() < 0.03 * (after - before).norm()
+
+
+def test_a_convolution_is_a_matrix_with_a_row_for_each_output():
+    weight = torch.randn(6, 2, 3, 3, generator=torch.Generator().manual_seed(4))
+    (flat,) = steps(MuonWithAuxAdam, [weight.flatten(1)])
+    (found,) = steps(MuonWithAuxAdam, [weight])
+    torch.testing.assert_close(found.flatten(1), flat)
+    (found,) = steps(MuonWithAuxAdam, [weight.contiguous(memory_format=torch.channels_last)])
+    torch.testing.assert_close(found.flatten(1), flat)
+
+
+def trainer(**kwargs):
+    torch.manual_seed(0)
+    network = MnistMosaicCNN(k=16)
+    loader = MnistMosaic(MNIST, size=8, seed=1)
+    return HashNetTrainer(network, loader, nb_batch_per_step=1, optim_class="MuonWithAuxAdam", **kwargs)
+
+
+def test_a_run_goes_on_where_it_stopped():
+    whole, first, second = trainer(), trainer(), trainer()
+    whole.train(4)
+    first.train(2)
+    second.network.load_state_dict(first.network.state_dict())
+    load_trainer(second, first.state_dict(), "state.pth")
+    second.train(2)
+    assert_same(whole.network.state_dict(), second.network.state_dict())
+    assert_same(whole.state_dict()["optim"], second.state_dict()["optim"])
+
+
+def test_a_state_of_other_weights_is_refused():
+    first, second = trainer(), trainer()
+    first.train(1)
+    state = first.state_dict()
+    state["optim"]["state"][0]["momentum_buffer"] = torch.zeros(3)
+    with pytest.raises(UserError, match="does not fit"):
+        load_trainer(second, state, "state.pth")
+
+
+@pytest.mark.parametrize("kwargs", [{"lr": -1.0}, {"momentum": 1.0}, {"betas": (0.9, 1.0)}, {"eps": -1e-8}])
+def test_values_out_of_bounds_are_refused(kwargs):
+    with pytest.raises(UserError, match="MuonWithAuxAdam"):
+        trainer(optim_kwargs=kwargs)
