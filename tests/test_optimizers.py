@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, assert_same
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from equihash.datasets import MnistMosaic
 from equihash.errors import UserError
@@ -62,6 +63,18 @@ def test_a_convolution_is_a_matrix_with_a_row_for_each_output():
     torch.testing.assert_close(found.flatten(1), flat)
     (found,) = steps(MuonWithAuxAdam, [weight.contiguous(memory_format=torch.channels_last)])
     torch.testing.assert_close(found.flatten(1), flat)
+
+
+def test_steps_stay_on_the_device():
+    with FakeTensorMode(), torch.device("cuda"):
+        network = MnistMosaicCNN(k=16)
+        optimizer = MuonWithAuxAdam(network.parameters())
+        for _ in range(2):
+            for parameter in network.parameters():
+                parameter.grad = torch.empty_like(parameter)
+            optimizer.step()
+        tensors = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+        assert {tensor.device.type for tensor in tensors} == {"cuda"} and len(tensors) == 5 + 2 * 11
 
 
 def trainer(**kwargs):
