@@ -10,9 +10,9 @@ class MuonWithAuxAdam(torch.optim.Optimizer):
     """Muon for weights of two or more dimensions, Adam for the others (biases, batch norms).
 
     Muon moves a weight by the orthogonal matrix nearest to its momentum, so that directions of small gradient are
-    learned as fast as those of large: fewer steps than Adam takes, each dearer by 20 min(m, n)^2 max(m, n) FLOP for
-    a weight of m x n. Convolutions are matrices with a row for each output channel. torch.optim.Muon takes
-    nothing but matrices.
+    learned as fast as those of large: fewer steps than Adam takes, each dearer by 34 m^3 + 4 m^2 n FLOP for a weight
+    of m x n, m <= n. Convolutions are matrices with a row for each output channel. torch.optim.Muon takes nothing
+    but matrices.
 
     Parameters
     ----------
@@ -66,12 +66,23 @@ class MuonWithAuxAdam(torch.optim.Optimizer):
 def orthogonalized(matrix, nb_steps=5):
     """Return about U V^T of a matrix U S V^T, its singular values all made about 1 (0.7 to 1.2).
 
-    The steps of Newton and Schulz apply an odd polynomial to the singular values, by matrix products alone.
+    The steps of Newton and Schulz apply an odd polynomial to the singular values, by matrix products alone. Of the
+    products, all but two are of m x m matrices: with G = X X^T, a step is X -> P X, G -> P G P, P = a + b G + c G^2.
     """
     a, b, c = NEWTON_SCHULZ
+
+    def polynomial(gram):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        return factor
+
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = wide / (wide.norm() + 1e-7)
-    for _ in range(nb_steps):
-        product = wide @ wide.T
-        wide = a * wide + (b * product + c * product @ product) @ wide
+    gram = wide @ wide.T
+    product = factor = polynomial(gram)
+    for _ in range(nb_steps - 1):
+        gram = factor @ gram @ factor
+        factor = polynomial(gram)
+        product = factor @ product
+    wide = product @ wide
     return wide.T if matrix.shape[0] > matrix.shape[1] else wide
