@@ -1,7 +1,7 @@
-"""The optimizers of torch.optim, and Muon for whole networks."""
+"""The optimizers that a configuration can name: those of torch.optim, and Muon for whole networks."""
 
 import torch
-from torch.optim import *  # noqa: F403: a configuration names any of them
+from torch.optim import *  # noqa: F403
 
 NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315  # a, b, c of a s + b s^3 + c s^5, which takes 5 steps from (0, 1] to about 1
 
