@@ -174,8 +174,10 @@ def load_trainer(trainer, saved, path):
     """Put a state's trainer into `trainer`, or say in one line why it does not fit."""
     try:
         trainer.load_state_dict(saved)
-        kinds = {}  # one number or one of each weight, under each name: the same for all parameters
-        muon = isinstance(trainer.optimizer, MuonWithAuxAdam)  # or for all matrices, and for all others
+        # Under each name a number, or one for each weight: alike for all parameters, with Muon for all matrices and
+        # for all others.
+        kinds = {}
+        muon = isinstance(trainer.optimizer, MuonWithAuxAdam)
         for parameter, values in trainer.optimizer.state.items():
             if not parameter.ndim:
                 continue
