@@ -67,7 +67,8 @@ def step_times(trainer, nb_steps):
     """Medians of a step and its parts, in seconds, after two steps that are not counted."""
     timer = Timer(trainer.loader.device)
     trainer.train(2)
-    timer.watch(trainer, "batch", "data")
+    timer.watch(trainer, "draw", "data")
+    timer.watch(trainer.loader, "batch_from_labels", "data")
     timer.watch(trainer, "_forward", "forward")
     timer.watch(trainer, "loss", "loss")
     timer.watch(trainer.optimizer, "step", "optimizer")
@@ -83,7 +84,8 @@ def step_times(trainer, nb_steps):
 
 def step_gflop(trainer):
     """Multiplications and additions of a step, in 10^9: all forward passes needed are one, and one backward."""
-    instances, _ = trainer.batch()
+    labels, _ = trainer.draw(trainer.loader.noise_generator(0))
+    instances = trainer.loader.batch_from_labels(labels)
     network = copy.deepcopy(trainer.network).to("meta")
     with FlopCounterMode(display=False) as counter:
         network(torch.empty(instances.shape, dtype=instances.dtype, device="meta")).sum().backward()

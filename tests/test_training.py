@@ -288,8 +288,7 @@ def test_events_are_no_reason_to_fail(workspace, monkeypatch):
 
 
 def test_a_run_says_how_it_goes_on(workspace, monkeypatch):
-    monkeypatch.setattr("equihash.trainers.HashNetTrainer.batch", lambda self: signal.raise_signal(signal.SIGINT))
-    monkeypatch.setattr("equihash.trainers.Trainer._take_step", lambda self: self.batch())
+    monkeypatch.setattr("equihash.trainers.Trainer._take_step", lambda self: signal.raise_signal(signal.SIGINT))
     command = ["train.py", "FastMnistMosaic", "HashNet", "-v", "alpha_ablation", "-i", "all", "--precision", "float32"]
     code, output = workspace.run([*command, *quick("trainer_kwargs:optim_kwargs:betas:[0.5, 0.9]")])
     assert code == 130, output
@@ -372,8 +371,8 @@ class TripletTrainer(Trainer):
         super().__init__(network, loader, **kwargs)
         self.margin = margin
 
-    def batch(self):
-        return self.loader.hinge_triplets_batch(), None
+    def draw(self, generator):
+        return self.loader.hinge_triplets_labels(), None
 
     def loss(self, logits, target):
         anchor, positive, negative = logits.tanh().unbind(1)
@@ -419,6 +418,6 @@ def test_optimizers_and_schedules_are_checked():
 
 def test_base_class_says_what_to_define():
     trainer = Trainer(nn.Linear(1, 1), MnistMosaic(MNIST, size=2))
-    for method, arguments in (("batch", ()), ("loss", (None, None))):
+    for method, arguments in (("draw", (None,)), ("loss", (None, None))):
         with pytest.raises(NotImplementedError):
             getattr(trainer, method)(*arguments)

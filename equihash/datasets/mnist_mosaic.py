@@ -45,8 +45,6 @@ class MnistMosaic(MosaicDataset):
         height, width = (28 * side for side in self.mosaic_shape)
         generator = self.noise_stream if torch_generator is None else torch_generator
         noise = torch.randn((*labels.shape[:-2], height, width), generator=generator, device=self.device)
-        if self.only_draw:
-            return noise
         digits = self.images[labels]  # (..., height, width, 28, 28)
         mosaics = digits.transpose(-3, -2).reshape(noise.shape).float().div_(255)
         return mosaics.add_(noise, alpha=self.sigma)

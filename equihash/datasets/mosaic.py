@@ -39,14 +39,10 @@ class MosaicDataset:
     ----------
     nb_classes : int
         bank_size ** (height * width).
-    only_draw : bool
-        Batches draw their noise from the stream, but what they hold is left undefined: for processes that train
-        together, of which each makes some of the batches.
     """
 
     def __init__(self, bank_size, mosaic_shape, size=None, which="train", device="cpu", seed=None):
         self.which = which
-        self.only_draw = False
         self.bank_size = bank_size
         self.mosaic_shape = tuple(mosaic_shape)
         self.size = size
@@ -54,10 +50,16 @@ class MosaicDataset:
         self.nb_classes = bank_size ** int(np.prod(mosaic_shape))
         if self.nb_classes > 2**64:
             raise UserError(f"{bank_size}^{np.prod(mosaic_shape)} classes do not fit in 64 bits: use a smaller mosaic")
+        self.seed = np.random.SeedSequence().entropy if seed is None else seed
         self.reseed(seed)
 
+    def noise_generator(self, *numbers):
+        """Return a torch generator on the device, seeded by the seed and some integers, such as the number of a step."""
+        generator = torch.Generator(self.device)
+        return generator.manual_seed(int(np.random.SeedSequence([self.seed, *numbers]).generate_state(1, np.uint64)[0]))
+
     def reseed(self, seed):
-        """Start both random streams anew from `seed`."""
+        """Start both random streams from `seed`."""
         self.label_stream = np.random.RandomState(seed)
         self.noise_stream = torch.Generator(self.device)
         if seed is not None:
@@ -116,9 +118,30 @@ class MosaicDataset:
         """
         raise NotImplementedError
 
+    def positive_pairs_labels(self):
+        """Draw the labels of `positive_pairs_batch`: int64 (size, 2, height, width)."""
+        return self.generate_labels(self.size, 1).repeat(2, axis=1)
+
+    def mixed_pairs_labels(self):
+        """Draw the labels of `mixed_pairs_batch`.
+
+        Returns
+        -------
+        labels : int64 (size, 2, height, width)
+        similar : bool tensor (size,) on the dataset's device
+        """
+        nb_positive = self.size // 2
+        positive = self.generate_labels(nb_positive, 1).repeat(2, axis=1)
+        negative = self.generate_labels(self.size - nb_positive, 2)
+        return np.concatenate([positive, negative]), torch.arange(self.size, device=self.device) < nb_positive
+
+    def hinge_triplets_labels(self):
+        """Draw the labels of `hinge_triplets_batch`: int64 (size, 3, height, width)."""
+        return self.generate_labels(self.size, 2)[:, [0, 0, 1]]
+
     def positive_pairs_batch(self):
         """Two instances of one class in each row: (size, 2, ...)."""
-        return self.batch_from_labels(self.generate_labels(self.size, 1)[:, 0], nb_instances=2)
+        return self.batch_from_labels(self.positive_pairs_labels())
 
     def mixed_pairs_batch(self):
         """Positive pairs in the first half of the rows, negative in the second.
@@ -128,13 +151,9 @@ class MosaicDataset:
         instances : tensor (size, 2, ...)
         similar : bool tensor (size,) on the dataset's device
         """
-        nb_positive = self.size // 2
-        positive = self.generate_labels(nb_positive, 1).repeat(2, axis=1)
-        negative = self.generate_labels(self.size - nb_positive, 2)
-        instances = self.batch_from_labels(np.concatenate([positive, negative]))
-        return instances, torch.arange(self.size, device=self.device) < nb_positive
+        labels, similar = self.mixed_pairs_labels()
+        return self.batch_from_labels(labels), similar
 
     def hinge_triplets_batch(self):
         """Anchor, positive (of the anchor's class) and negative (of another) in each row: (size, 3, ...)."""
-        labels = self.generate_labels(self.size, 2)
-        return self.batch_from_labels(labels[:, [0, 0, 1]])
+        return self.batch_from_labels(self.hinge_triplets_labels())

@@ -88,32 +88,30 @@ class NoisyOpenImagesMosaic(MosaicDataset):
         labels = np.asarray(labels)
         if labels.shape[-2:] != self.mosaic_shape:
             raise ValueError(f"labels must be (..., 1, 2), not {labels.shape}")
-        # Instance i is of the class labels[rows[i]]: the two images are put together once for all instances of it.
-        leading_shape, labels = labels.shape[:-2], labels.reshape(-1, 2).astype(np.int64)
-        rows = np.arange(len(labels)).reshape(leading_shape)
         if nb_instances is not None:
-            rows = np.repeat(rows[:, None], nb_instances, axis=1)
+            labels = np.repeat(labels[:, None], nb_instances, axis=1)
+        leading_shape, labels = labels.shape[:-2], labels.reshape(-1, 2).astype(np.int64)
         instance_shape = (HEIGHT, WIDTH, 3) if self.HWC else (3, HEIGHT, WIDTH)
-        instances = torch.empty(rows.size, *instance_shape, dtype=torch.uint8, device=self.device)
-        draws = self._draw(rows.size, self.noise_stream if torch_generator is None else torch_generator)
-        if self.only_draw:
-            return instances.view(*rows.shape, *instance_shape)
+        instances = torch.empty(len(labels), *instance_shape, dtype=torch.uint8, device=self.device)
+        draws = self._draw(len(labels), self.noise_stream if torch_generator is None else torch_generator)
         channels_first = instances.permute(0, 3, 1, 2) if self.HWC else instances
         step = SUB_BATCH[self.device.type]
 
         def make(first):
             some = slice(first, first + step)
-            distinct, inverse = np.unique(rows.ravel()[some], return_inverse=True)
-            planes = put_together(self.bank[labels[distinct].ravel()])
-            if len(distinct) < len(inverse):
-                planes = planes[:, torch.as_tensor(inverse, device=self.device)]
+            rows = labels[some]
+            _, firsts, inverse = np.unique(rows @ (self.bank_size, 1), return_index=True, return_inverse=True)
+            if len(firsts) < len(rows):  # the two images of a class are put together once for all of its instances
+                planes = put_together(self.bank[rows[firsts].ravel()])[:, torch.as_tensor(inverse, device=self.device)]
+            else:
+                planes = put_together(self.bank[rows.ravel()])
             # Values are in [0, 255] but for rounding: truncation needs no clipping.
             channels_first[some] = self._add_noise(planes, *(draw[some] for draw in draws))
 
         map_ = _workers(torch.get_num_threads()).map if self.device.type == "cpu" else map
-        for _ in map_(make, range(0, rows.size, step)):
+        for _ in map_(make, range(0, len(labels), step)):
             pass
-        return instances.view(*rows.shape, *instance_shape)
+        return instances.view(*leading_shape, *instance_shape)
 
     def _draw(self, n, generator):
         """Draw the noise of a whole batch, so that it does not depend on the sub-batches: four tensors (n, ...)."""

@@ -24,8 +24,8 @@ class HashNetTrainer(Trainer):
         self.alpha = alpha
         self.beta_scheduler_kwargs = {**BETA_SCHEDULER, **beta_scheduler_kwargs}
 
-    def batch(self):
-        return self.loader.mixed_pairs_batch()
+    def draw(self, generator):
+        return self.loader.mixed_pairs_labels()
 
     def loss(self, logits, target):
         beta = beta_schedule(self.step, **self.beta_scheduler_kwargs)

@@ -41,13 +41,13 @@ class JMLHTrainer(Trainer):
         self.classifier = classifier
         self.labels = self._draw_classes(nb_classes)
 
-    def batch(self):
+    def draw(self, generator):
         loader = self.loader
         classes = loader.label_stream.randint(0, len(self.labels), loader.size)
         noise = 0.5
         if not self.deterministic:
-            noise = torch.rand(loader.size, self.network.k, generator=loader.noise_stream, device=loader.device)
-        return loader.batch_from_labels(self.labels[classes]), (torch.from_numpy(classes).to(loader.device), noise)
+            noise = torch.rand(loader.size, self.network.k, generator=generator, device=loader.device)
+        return self.labels[classes], (torch.from_numpy(classes).to(loader.device), noise)
 
     def loss(self, logits, target):
         with autocast(self.loader.device, self.precision):

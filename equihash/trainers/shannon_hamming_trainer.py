@@ -64,8 +64,8 @@ class ShannonHammingTrainer(Trainer):
         self.shuffle_logits = shannon_shuffle_logits
         self.huber_loss_kwargs = {**HUBER_LOSS, **huber_loss_kwargs}
 
-    def batch(self):
-        return self.loader.positive_pairs_batch(), None
+    def draw(self, generator):
+        return self.loader.positive_pairs_labels(), None
 
     def loss(self, logits, target):
         pair_logits = logits.flatten(0, 1)  # (pairs of the step, 2, k)

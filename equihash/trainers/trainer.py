@@ -2,11 +2,12 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from itertools import starmap
 
 import torch
 
 from equihash import distributed, optimizers
+from equihash.accumulation import Accumulation
 from equihash.devices import autocast, available_memory
 from equihash.errors import Diverged, UserError
 
@@ -14,17 +15,16 @@ SATURATION = 9.0  # |logit| above which a bit counts as saturated
 
 
 class Trainer:
-    """Base of the trainers: sub-batches, backward passes, clipping, log and state.
+    """Base of the trainers: gradient accumulation, clipping, log and state.
 
     A subclass says what it trains on and what it minimises:
 
-    - `batch()` draws one sub-batch from the loader, and whatever else of it is random;
-    - `loss(logits, target)` is the scalar to minimise; it draws nothing from the loader's streams, which may be
-      making the next sub-batch, unless it is a `joint_loss`.
+    - `draw(generator)` draws the labels of one micro-batch, and whatever else of it is random;
+    - `loss(logits, target)` is the scalar to minimise.
 
-    A step accumulates the gradient of `nb_batch_per_step` sub-batches, each with batch-norm statistics of its
-    own, clips its values and moves the weights once. Where several processes train (`equihash.distributed`), each
-    takes a run of the sub-batches; the weights become what one process would make of them all.
+    A step accumulates the gradient of `nb_batch_per_step` micro-batches, each with batch-norm statistics of its own,
+    clips its values and moves the weights once. Where several processes train (`equihash.distributed`), each takes a
+    run of the micro-batches; the weights become what one process would make of them all.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Trainer:
         Bound on the absolute value of each gradient entry.
     nb_batch_per_step : int
     forward_passes : "auto", "one" or "two"
-        Only for a `joint_loss`: keep the activations of all sub-batches ("one"), or compute the logits first
+        Only for a `joint_loss`: keep the activations of all micro-batches ("one"), or compute the logits first
         and the activations again for the backward pass ("two": less memory, a third more work, the same
         gradient). "auto" measures whether the activations fit.
     modules : dict of str to nn.Module
@@ -48,7 +48,7 @@ class Trainer:
         What the network's forward pass computes in.
     """
 
-    #: Whether `loss` needs the logits of all sub-batches of a step at once.
+    #: Whether `loss` needs the logits of all micro-batches of a step at once.
     joint_loss = False
 
     def __init__(
@@ -80,7 +80,7 @@ class Trainer:
         if nb_batch_per_step % distributed.nb_processes():
             raise UserError(
                 f"trainer_kwargs:nb_batch_per_step ({nb_batch_per_step}) must be a multiple of the number of processes "
-                f"({distributed.nb_processes()}), which share the sub-batches of a step"
+                f"({distributed.nb_processes()}), which share the micro-batches of a step"
             )
         self.recipe = [optim_class, optim_kwargs, lr_scheduler_class, lr_scheduler_kwargs]
         self.clip_value, self.nb_batch_per_step = clip_value, nb_batch_per_step
@@ -90,24 +90,38 @@ class Trainer:
         self.training_log = {}
         self._pending = {}  # name -> one value a step since the last `aggregate`
 
-    def batch(self):
-        """Draw one sub-batch: (instances, target), target whatever `loss` takes (a tensor or None if joint)."""
-        raise NotImplementedError
-
-    def loss(self, logits, target):
-        """Return the scalar whose gradient trains the network.
+    def draw(self, generator):
+        """Draw one micro-batch, from the loader's label stream and from `generator`.
 
         Parameters
         ----------
-        logits : float32 tensor
-            The network's output for `batch()`'s instances; for a `joint_loss` those of all sub-batches, stacked.
+        generator : torch.Generator
+            On the loader's device and of this micro-batch alone: what is random beside the labels is drawn from it,
+            and then the noise of the instances.
+
+        Returns
+        -------
+        labels : integer array (..., height, width)
+            An instance is made of each; see the loader's `positive_pairs_labels` and its like.
         target
-            What `batch()` gave; for a `joint_loss` stacked likewise.
+            What `loss` takes; a tensor or None for a `joint_loss`.
+        """
+        raise NotImplementedError
+
+    def loss(self, logits, target):
+        """Return the scalar whose gradient trains the network. Only a `joint_loss` may draw from the label stream.
+
+        Parameters
+        ----------
+        logits : float32 tensor (..., k)
+            The network's output for an instance of each label; for a `joint_loss` those of all micro-batches, stacked.
+        target
+            What `draw` gave; for a `joint_loss` stacked likewise.
         """
         raise NotImplementedError
 
     def record(self, **values):
-        """Log scalars (tensors or floats) of this step; those of several sub-batches are averaged."""
+        """Log scalars (tensors or floats) of this step; those of several micro-batches are averaged."""
         for name, value in values.items():
             self._step_values.setdefault(name, []).append(torch.as_tensor(value, device=self.loader.device).detach())
 
@@ -192,17 +206,10 @@ class Trainer:
 
     def _take_step(self):
         self._step_values = {}
-        self._gradients = PairwiseSum(self.parameters)
-        if distributed.nb_processes() > 1:
-            self._statistics = [statistic.clone() for statistic, _ in running_statistics(self.network)]
         self.network.train()
-        if self.joint_loss:
-            self._joint_backward()
-        else:
-            self._separate_backward()
-        gradients = self._gradients.total()
-        values = {name: torch.stack(list(each)).float().mean() for name, each in self._step_values.items()}
-        self._join_processes(gradients, values)
+        with Accumulation(self.network, self.parameters) as accumulation:
+            values = self._joint_backward(accumulation) if self.joint_loss else self._separate_backward(accumulation)
+        gradients = accumulation.gradients
         clipped = sum((gradient.abs() > self.clip_value).sum() for gradient in gradients)
         values["clipped_fraction"] = clipped / sum(gradient.numel() for gradient in gradients)
         torch.nn.utils.clip_grad_value_(self.parameters, self.clip_value)
@@ -214,76 +221,33 @@ class Trainer:
                 raise UserError(
                     f"the learning-rate schedule ends at step {self.step}: {error}; set "
                     "trainer_kwargs:lr_scheduler_kwargs for as many steps as nb_steps"
-                ) from None
+                ) from error
         self.step += 1
         for name, value in values.items():
             self._pending.setdefault(name, []).append(value)
 
-    def _forward(self, instances):
-        with autocast(self.loader.device, self.precision):
-            return self.network(instances).float()
-
-    def _join_processes(self, gradients, values):
-        """Make of this process's gradients, logged values and batch-norm statistics those of all processes."""
-        nb_processes = distributed.nb_processes()
-        if nb_processes == 1:
-            return
-        distributed.add_up([*gradients, *values.values()])
-        for value in values.values():
-            value /= nb_processes
-        # A sub-batch with the statistic b moves the running one, r -> (1 - m) r + m b: a run of n sub-batches
-        # moves it r -> (1 - m)^n r + c, and c is known from the r before and after. These moves follow each other.
-        own = running_statistics(self.network)
-        keep = [(1 - momentum) ** (self.nb_batch_per_step // nb_processes) for _, momentum in own]
-        moves = [now - part * before for (now, _), part, before in zip(own, keep, self._statistics)]
-        moves = distributed.gather(torch.cat(moves)[None]).split([len(move) for move in moves], dim=1)
-        for (statistic, _), part, result, of_processes in zip(own, keep, self._statistics, moves):
-            for move in of_processes:
-                result = part * result + move
-            statistic.copy_(result)
-        for norm in batch_norms(self.network):
-            norm.num_batches_tracked += self.nb_batch_per_step - self.nb_batch_per_step // nb_processes
-
-    def _batches(self):
-        """Yield this process's sub-batches of a step; on a GPU the next one is made meanwhile.
-
-        Not beyond the step, so that between steps the random streams stand where the state says. The sub-batches
-        of the other processes are drawn but not made, so that the streams go the same way in all.
-        """
-        each = self.nb_batch_per_step // distributed.nb_processes()
-        first = distributed.rank() * each
-        own = range(first, first + each)
-
-        def draw(number):
-            self.loader.only_draw = number not in own
-            return self.batch()
-
-        with ThreadPoolExecutor(1) if self.look_ahead else nullcontext() as pool:
-            following = None
-            for number in range(self.nb_batch_per_step):
-                batch = following.result() if following else draw(number)
-                if pool and number + 1 < self.nb_batch_per_step:
-                    following = pool.submit(draw, number + 1)
-                if number in own:
-                    yield batch
-
-    def _separate_backward(self):
-        for instances, target in self._batches():
+    def _separate_backward(self, accumulation):
+        """Take the gradient of each micro-batch's own loss; return the means of what was recorded."""
+        for instances, target in self._micro_batches():
             logits = self._forward(instances)
+            accumulation.add_statistics()
             loss = self.loss(logits, target)
             (loss / self.nb_batch_per_step).backward()
-            self._gradients.add()
-            self.record(loss=loss, saturated_fraction=(logits.abs() > SATURATION).float().mean())
+            accumulation.add_gradients()
+            self.record(loss=loss, saturated_fraction=saturated_fraction(logits))
+        return {name: distributed.gather(values).mean() for name, values in self._recorded()}
 
-    def _joint_backward(self):
+    def _joint_backward(self, accumulation):
+        """Take the gradient of one loss of the logits of all micro-batches; return what was recorded."""
         batches, outputs = [], []
-        for batch in self._batches():
+        for batch in self._micro_batches():
             batches.append(batch)
             if self.forward_passes == "auto":
                 self.forward_passes = "one" if self._activations_fit(batch[0]) else "two"
             one_pass = self.forward_passes == "one"
-            with nullcontext() if one_pass else frozen_statistics(self.network), torch.set_grad_enabled(one_pass):
+            with torch.set_grad_enabled(one_pass):
                 outputs.append(self._forward(batch[0]))
+            accumulation.add_statistics()
         logits = distributed.gather(torch.stack([output.detach() for output in outputs])).requires_grad_()
         target = None
         if batches[0][1] is not None:
@@ -294,9 +258,42 @@ class Trainer:
         for number, (instances, _) in enumerate(batches):
             output = outputs[number] if one_pass else self._forward(instances)
             output.backward(own_gradient[number])
-            self._gradients.add()
+            accumulation.add_gradients()
             outputs[number] = None  # frees the activations
-        self.record(loss=loss, saturated_fraction=(logits.abs() > SATURATION).float().mean())
+        self.record(loss=loss, saturated_fraction=saturated_fraction(logits))
+        return {name: values.mean() for name, values in self._recorded()}
+
+    def _micro_batches(self):
+        """Yield (instances, target) of this process's micro-batches of a step; on a GPU the next is made meanwhile.
+
+        Each process draws all labels, so that the label streams of all stay equal. The noise of a micro-batch has a
+        generator of its own, so that no process has to make what another trains on.
+        """
+        generators = [self.loader.noise_generator(self.step, number) for number in range(self.nb_batch_per_step)]
+        draws = [(*self.draw(generator), generator) for generator in generators]
+        each = self.nb_batch_per_step // distributed.nb_processes()
+        own = draws[distributed.rank() * each :][:each]
+
+        def make(labels, target, generator):
+            return self.loader.batch_from_labels(labels, torch_generator=generator), target
+
+        if not self.look_ahead:
+            yield from starmap(make, own)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            making = pool.submit(make, *own[0])
+            for following in [*own[1:], None]:
+                batch = making.result()
+                making = following and pool.submit(make, *following)
+                yield batch
+
+    def _forward(self, instances):
+        with autocast(self.loader.device, self.precision):
+            return self.network(instances).float()
+
+    def _recorded(self):
+        """What was recorded in this step: (name, float tensor of the values)."""
+        return [(name, torch.stack(values).float()) for name, values in self._step_values.items()]
 
     def _activations_fit(self, instances):
         """Whether the activations of a whole step take less than half of the free memory."""
@@ -306,7 +303,7 @@ class Trainer:
             sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), frozen_statistics(self.network):
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             self._forward(instances)
         return sum(sizes.values()) * self.nb_batch_per_step < available_memory(self.loader.device) / 2
 
@@ -329,66 +326,8 @@ class Trainer:
         return [(name, values) for name, values in self._pending.items() if name.endswith("loss")]
 
 
-class PairwiseSum:
-    """Sum of the gradients of sub-batches, two by two as in a tournament.
-
-    Runs of sub-batches, as many as a power of two, add up on several processes to the very bits that one process
-    gets. They must: of a gradient that is 0 but for rounding, as of a bias before batch norm, Adam makes full steps.
-    """
-
-    def __init__(self, parameters):
-        self.parameters = parameters
-        self.sums = []  # [number of sub-batches, gradients], the numbers decreasing powers of two
-        for parameter in parameters:
-            parameter.grad = None
-
-    def add(self):
-        """Take in the gradients of one more sub-batch, and leave the parameters without."""
-        self.sums.append([1, [parameter.grad for parameter in self.parameters]])
-        for parameter in self.parameters:
-            parameter.grad = None
-        while len(self.sums) > 1 and self.sums[-2][0] == self.sums[-1][0]:
-            self._merge()
-
-    def total(self):
-        """Give the parameters the whole sum as their gradient, and return it (without those that have none)."""
-        while len(self.sums) > 1:
-            self._merge()
-        for parameter, gradient in zip(self.parameters, self.sums[0][1]):
-            parameter.grad = gradient
-        return [gradient for gradient in self.sums[0][1] if gradient is not None]
-
-    def _merge(self):
-        number, gradients = self.sums.pop()
-        self.sums[-1][0] += number
-        for gradient, more in zip(self.sums[-1][1], gradients):
-            if gradient is not None:
-                gradient += more
-
-
-def batch_norms(network):
-    return [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
-
-
-def running_statistics(network):
-    """List the running means and variances of the batch norms, each with its momentum."""
-    return [(each, norm.momentum) for norm in batch_norms(network) for each in (norm.running_mean, norm.running_var)]
-
-
-class frozen_statistics:
-    """Within it, batch norm uses a batch's own statistics but leaves the running ones as they are."""
-
-    def __init__(self, network):
-        self.kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in batch_norms(network)]
-
-    def __enter__(self):
-        for norm, _, tracked in self.kept:
-            norm.momentum = 0.0
-            norm.num_batches_tracked = tracked.clone()
-
-    def __exit__(self, *_):
-        for norm, momentum, tracked in self.kept:
-            norm.momentum, norm.num_batches_tracked = momentum, tracked
+def saturated_fraction(logits):
+    return (logits.abs() > SATURATION).float().mean()
 
 
 def _make(module, role, name, target, kwargs):
