@@ -13,6 +13,10 @@ class Locked(UserError):
     """Another process is at the same work."""
 
 
+class Damaged(UserError):
+    """What a file holds is not what was written; never what the system says where it cannot be read."""
+
+
 class Diverged(UserError):
     """Training came to values that are not finite."""
 

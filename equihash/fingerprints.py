@@ -20,20 +20,9 @@ from equihash import distributed
 from equihash._checksum import checksums
 from equihash.datasets.image_bank import bank_digest
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
-from equihash.errors import UserError
-from equihash.files import (
-    atomic,
-    create_dataset,
-    create_hdf5,
-    digest_of,
-    get_provenance,
-    locked,
-    map_dataset,
-    naming,
-    read_hdf5,
-    set_provenance,
-    write_all,
-)
+from equihash.errors import Damaged, UserError
+from equihash.files import atomic, digest_of, exists, locked, naming, write_all
+from equihash.hdf5 import Hdf5File, create_dataset, create_hdf5, set_provenance
 from equihash.inference import compute_logits
 from equihash.labels import Labels
 from equihash.provenance import check_provenance, provenance, work_of
@@ -260,25 +249,30 @@ class RowFile:
             os.fsync(file.fileno())
 
     def _reopen(self, name, provenance):
-        """Take up the file that is there, if the same work began it.
+        """Resume the file that is there, if the same work began it.
 
-        Fingerprints of older weights or labels are of no more use and give way; those that differ in precision or
-        device may be somebody's week of work, and do not.
+        One that is damaged, or of older weights or labels, is of no more use and gives way. One that differs in precision
+        or device may be somebody's week of work, and does not; nor does one that does not say what it is of.
         """
-        if not self.path.is_file():
+        if not exists(self.path):
             return False
         try:
-            with read_hdf5(self.path) as file:
-                found = get_provenance(file)
+            with Hdf5File(self.path) as file:
+                found = file.provenance
+                if not found:
+                    raise UserError(f"{self.path} does not say what made it: move it away, or delete it")
+                parts = [file.dataset(part) for part in (name, "size", "checksums")]
+                if None in parts:
+                    raise Damaged(f"{self.path} is damaged: it lacks {name}, size or checksums")
                 other = [key for key in IDENTITY if found.get(key) != provenance[key]]
-                fits = file[name].shape == self.shape and file[name].dtype == self.dtype
+                fits = (parts[0].shape, parts[0].dtype) == (self.shape, self.dtype)
                 if fits and not other:
-                    self._take_up(file, file[name])
-        except UserError as error:
-            print(f"{error}: encoding anew")
+                    self._resume(*parts)
+        except Damaged as error:
+            print(f"{error}: encoding again")
             return False
         if other or not fits:
-            print(f"{self.path} is of other {' and '.join(other) or 'sizes'}: encoding anew")
+            print(f"{self.path} is of other {' and '.join(other) or 'sizes'}: encoding again")
             return False
         for key in ("precision", "device"):
             if found.get(key) != provenance[key]:
@@ -288,17 +282,17 @@ class RowFile:
                 )
         return True
 
-    def _take_up(self, file, dataset):
+    def _resume(self, dataset, size, written_checksums):
         """Find where everything lies, and how many rows are there and are what was written."""
         self.offset, self.size_offset, self.checksums_offset = (
-            part.id.get_offset() or 0 for part in (dataset, file["size"], file["checksums"])
+            part.offset or 0 for part in (dataset, size, written_checksums)
         )
-        self.nb_rows_written = min(int(map_dataset(file["size"])[0]), len(dataset))
-        items = map_dataset(dataset).reshape(-1, self.shape[-1])[: self.nb_items_written()]
+        self.nb_rows_written = min(int(size.map()[0]), len(dataset))
+        items = dataset.map().reshape(-1, self.shape[-1])[: self.nb_items_written()]
         if self.nb_rows_written < len(dataset):  # the checksums are of whole chunks
             items = items[: len(items) // CHUNK_SIZE * CHUNK_SIZE]
         nb_chunks = math.ceil(len(items) / CHUNK_SIZE)
-        damaged = np.flatnonzero(checksums(items, CHUNK_SIZE) != map_dataset(file["checksums"])[:nb_chunks])
+        damaged = np.flatnonzero(checksums(items, CHUNK_SIZE) != written_checksums.map()[:nb_chunks])
         if len(damaged):
             self.nb_rows_written = int(damaged[0]) * CHUNK_SIZE // self.items_per_row
             print(f"{self.path} is damaged from row {self.nb_rows_written} on: encoding again from there")
@@ -334,22 +328,22 @@ class Fingerprints:
     """
 
     def __init__(self, path, command, expected, shape, name="codes"):
-        with read_hdf5(path, f": run {command}") as file:
-            if name not in file or "size" not in file or file["size"].shape != (1,):
+        with Hdf5File(path, f": run {command}") as file:
+            dataset, size, written_checksums = (file.dataset(part) for part in (name, "size", "checksums"))
+            if dataset is None or size is None or size.shape != (1,):
                 raise UserError(f"{path} is not a fingerprint file (no {name} or size): run {command}")
-            self.provenance = get_provenance(file)
+            self.provenance = file.provenance
             check_provenance(path, self.provenance, expected, command)
-            dataset = file[name]
             fits = len(dataset.shape) == len(shape) and all(b in (a, None) for a, b in zip(dataset.shape, shape))
             if not fits or dataset.dtype != (np.uint8 if name == "codes" else np.float32) or not dataset.shape[-1]:
                 raise UserError(f"{path} has {name} {dataset.dtype} {dataset.shape}, not {shape}: run {command}")
-            size = int(map_dataset(file["size"])[0])
-            if size != len(dataset):
-                raise UserError(f"{path} is unfinished ({size} of {len(dataset)} rows): run {command}")
-            self.values = map_dataset(dataset)
+            written = int(size.read()[0])
+            if written != len(dataset):
+                raise UserError(f"{path} is unfinished ({written} of {len(dataset)} rows): run {command}")
+            self.values = dataset.map()
             self.checksums = checksums(self.values.reshape(-1, dataset.shape[-1]), CHUNK_SIZE)
-            if "checksums" in file and not np.array_equal(self.checksums, map_dataset(file["checksums"])):
-                raise UserError(f"{path} is damaged: run {command}")
+            if written_checksums is not None and not np.array_equal(self.checksums, written_checksums.map()):
+                raise Damaged(f"{path} is damaged: run {command}")
 
 
 def expected_work(files):
@@ -375,37 +369,38 @@ def merge_shards(files, nb_jobs, force=False):
     if nb_jobs < 1:
         raise UserError(f"--nb_jobs must be at least 1, not {nb_jobs}")
     labels, expected = expected_work(files)
-    nb_items = len(labels.database)
-    shards = []
-    for job_id in range(nb_jobs):
+    nb_items, width, made_by, found_checksums = len(labels.database), None, None, []
+    for job_id in range(nb_jobs):  # one is open at a time: there may be more than a process may open
         command = f"{files.command('encode.py')} --job_id {job_id} --nb_jobs {nb_jobs}"
         expected |= {"job_id": (job_id, "this is"), "nb_jobs": (nb_jobs, "this is")}
         first, last = job_range(nb_items, job_id, nb_jobs)
-        shards.append(Fingerprints(files.shard(job_id, nb_jobs), command, expected, (last - first, None)))
-        for key in ("device", "precision", "network", "loader", "bank"):
-            if key in shards[0].provenance:
-                expected[key] = shards[0].provenance[key], f"{files.shard(0, nb_jobs)} is"
-    made_by = {key: v for key, v in shards[0].provenance.items() if key not in ("job_id", "nb_jobs")}
-    all_checksums = np.concatenate([shard.checksums for shard in shards])
-    if len({shard.values.shape[1] for shard in shards}) > 1:
-        raise UserError(f"the shards of {files.fingerprints} have codes of different lengths: run {command}")
-    if files.fingerprints.is_file() and not force:
+        shard = Fingerprints(files.shard(job_id, nb_jobs), command, expected, (last - first, width))
+        found_checksums.append(shard.checksums)
+        if not job_id:
+            made_by, width = shard.provenance, shard.values.shape[1]
+            for key in {"device", "precision", "network", "loader", "bank"} & set(made_by):
+                expected[key] = made_by[key], f"{files.shard(0, nb_jobs)} is"
+    made_by = {key: value for key, value in made_by.items() if key not in ("job_id", "nb_jobs")}
+    all_checksums = np.concatenate(found_checksums)
+    if exists(files.fingerprints) and not force:
         try:
             there = Fingerprints(files.fingerprints, "", {}, (nb_items, None))
             if there.provenance == made_by and np.array_equal(there.checksums, all_checksums):
                 print(f"{files.fingerprints} is merged already (--force merges again)")
                 return
         except UserError:
-            pass  # merged anew
+            pass  # damaged, or not complete
     with atomic(files.fingerprints) as temporary, create_hdf5(temporary) as file:
-        codes = create_dataset(file, "codes", (nb_items, shards[0].values.shape[1]), np.uint8)
+        codes = create_dataset(file, "codes", (nb_items, width), np.uint8)
         size = create_dataset(file, "size", (1,), np.uint64)
         create_dataset(file, "checksums", all_checksums.shape, np.uint64)[...] = all_checksums
         set_provenance(file, made_by)
         first = 0
-        for shard in tqdm(shards, desc="merging", unit="shard", leave=False):
-            for start in range(0, len(shard.values), MERGE_BLOCK):
-                block = shard.values[start : start + MERGE_BLOCK]
+        for job_id in tqdm(range(nb_jobs), desc="merging", unit="shard", leave=False):
+            with Hdf5File(files.shard(job_id, nb_jobs)) as shard:
+                values = shard.dataset("codes").map()
+            for start in range(0, len(values), MERGE_BLOCK):
+                block = values[start : start + MERGE_BLOCK]
                 codes[first : first + len(block)] = block
                 first += len(block)
         size[0] = nb_items
@@ -429,7 +424,7 @@ def build_index(files, force=False, memory_limit=8 * 2**30, shard=0, nb_shards=1
     labels, expected = expected_work(files)
     command = files.command("encode.py")
     fingerprints = Fingerprints(files.fingerprints, command, expected, (len(labels.database), None))
-    if path.is_file() and not force:
+    if exists(path) and not force:
         try:
             index = InvertedIndex.load(path)
             if is_index_of(index, fingerprints, shard, nb_shards):
@@ -437,7 +432,7 @@ def build_index(files, force=False, memory_limit=8 * 2**30, shard=0, nb_shards=1
                 print(f"{path} is built already (--force builds again)")
                 return
         except UserError as error:
-            print(f"{error}: building anew")
+            print(f"{error}: building again")
     metadata = provenance(**index_metadata(fingerprints))
     InvertedIndex.build_from_file(
         files.fingerprints, path, memory_limit, metadata=metadata, shard=shard, nb_shards=nb_shards

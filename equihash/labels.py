@@ -20,23 +20,15 @@ from tqdm import tqdm
 from equihash._checksum import checksum
 from equihash.class_numbers import class_numbers_to_labels, labels_to_class_numbers
 from equihash.errors import UserError
-from equihash.files import (
-    atomic,
-    create_dataset,
-    create_hdf5,
-    digest_of,
-    get_attribute,
-    map_dataset,
-    read_hdf5,
-    sample_digest,
-    set_provenance,
-)
+from equihash.files import atomic, digest_of, sample_digest
+from equihash.hdf5 import Hdf5File, create_dataset, create_hdf5, set_provenance
 from equihash.provenance import provenance
 from equihash.search import InvertedIndex
 
 BLOCK_SIZE = 1_000_000  # class numbers drawn or read at once
 QUERY_BATCH_SIZE = 1000  # candidates for queries drawn at once
 NAMES = ("database", "positive_queries", "negative_queries", "negative_pairs")
+TRUTH_NAMES = ("ground_truth_offsets", "ground_truth_ids")
 
 
 def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, nb_negative, nb_pairs, seed):
@@ -78,7 +70,7 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
             database[first : first + count] = block
             total += checksum(block, first)
         database.attrs["checksum"] = np.uint64(total % 2**64)
-        mapped = map_dataset(database, temporary)
+        mapped = np.memmap(temporary, dtype, "r", database.id.get_offset(), database.shape)
 
         numbers, offsets, ids = _positive_queries(stream, mapped, bank_size, nb_classes, nb_positive)
         _write(file, "positive_queries", labels_of(numbers))
@@ -117,29 +109,30 @@ class Labels:
     def __init__(self, path, task):
         self.path = path = Path(path)
         self.command = f"python generate_labels.py {task} {path.stem} -b ... -d ... -p ... -n ... -t ... -m H W"
-        with read_hdf5(path, f": make it with: {self.command}") as file:
-            for name in NAMES:
-                if name not in file or file[name].dtype.kind != "u" or file[name].ndim != 3 + (name == NAMES[3]):
+        with Hdf5File(path, f": make it with: {self.command}") as file:
+            datasets = {name: file.dataset(name) for name in NAMES}
+            for name, dataset in datasets.items():
+                if dataset is None or dataset.dtype.kind != "u" or len(dataset.shape) != 3 + (name == NAMES[3]):
                     raise UserError(f"{path} is not a label file: it needs {name}, unsigned integers (N, h, w)")
-                if file[name].shape[-2:] != file["database"].shape[-2:] or not file[name].dtype.isnative:
+                if dataset.shape[-2:] != datasets["database"].shape[-2:] or not dataset.dtype.isnative:
                     raise UserError(f"{path}: {name} and database have mosaics of different shapes")
-                setattr(self, name, map_dataset(file[name]))
+                setattr(self, name, dataset.map())
             self.mosaic_shape = self.database.shape[1:]
             if not self.database.size or self.negative_pairs.shape[1] != 2 or np.prod(self.mosaic_shape) > 64:
                 raise UserError(f"{path} is not a label file: its shapes are not those of a database and of pairs")
-            self.bank_size = get_attribute(file, "bank_size") or int(self.database.max()) + 1
+            self.bank_size = file.attribute("bank_size") or int(self.database.max()) + 1
             if not 0 < self.nb_classes <= 2**63:
                 raise UserError(f"{path} is not a label file: {self.nb_classes} classes")
-            self._truth = None
-            if "ground_truth_offsets" in file:
-                self._truth = tuple(map_dataset(file[f"ground_truth_{name}"]) for name in ("offsets", "ids"))
-            self._checksums = {name: get_attribute(file[name], "checksum") for name in file}
-            arrays = [getattr(self, name) for name in NAMES]
-            if None not in [self._checksums[name] for name in NAMES]:
-                parts = [(array.shape, array.dtype, self._checksums[name]) for name, array in zip(NAMES, arrays)]
-                self.digest = digest_of(self.bank_size, parts)
-            else:
-                self.digest = sample_digest(*arrays)
+            truth = {name: file.dataset(name) for name in TRUTH_NAMES}
+            self._truth = None if None in truth.values() else tuple(dataset.map() for dataset in truth.values())
+            datasets |= truth if self._truth else {}
+            self._checksums = {name: dataset.attribute("checksum") for name, dataset in datasets.items()}
+        arrays = [getattr(self, name) for name in NAMES]
+        if None not in [self._checksums[name] for name in NAMES]:
+            parts = [(array.shape, array.dtype, self._checksums[name]) for name, array in zip(NAMES, arrays)]
+            self.digest = digest_of(self.bank_size, parts)
+        else:
+            self.digest = sample_digest(*arrays)
 
     @functools.cached_property
     def ground_truth(self):
@@ -164,7 +157,7 @@ class Labels:
         """
         arrays = {name: getattr(self, name) for name in NAMES}
         if self._truth is not None:
-            arrays |= {"ground_truth_offsets": self._truth[0], "ground_truth_ids": self._truth[1]}
+            arrays |= dict(zip(TRUTH_NAMES, self._truth))
         for name, array in arrays.items():
             if name in NAMES and any(block.max() >= self.bank_size for block in _blocks(array)):
                 raise self._damaged(name)

@@ -18,7 +18,8 @@ from conftest import QUICK, REPOSITORY, Workspace, assert_same, quick
 from equihash import provenance as provenance_module
 from equihash.config import load_config
 from equihash.errors import UserError, run
-from equihash.files import create_hdf5, locked
+from equihash.files import locked
+from equihash.hdf5 import create_hdf5
 from equihash.search import InvertedIndex
 from equihash.trainers import HashNetTrainer
 
@@ -105,7 +106,7 @@ def test_other_libraries_are_no_mismatch(place, monkeypatch):
     for module in ("equihash.fingerprints", "equihash.evaluation.retrieval", "equihash.labels"):
         monkeypatch.setattr(f"{module}.provenance", lambda **work: {**real(**work), "libraries": {"torch": "99"}})
     before = (place.folder / DATABASE / "inverted_index.bin").read_bytes()
-    assert "anew" not in place.check(ENCODE) + place.check(INDEX) + place.check(EVALUATE)
+    assert "again\n" not in place.check(ENCODE) + place.check(INDEX) + place.check(EVALUATE)
     assert (place.folder / DATABASE / "inverted_index.bin").read_bytes() == before
 
 
@@ -121,7 +122,7 @@ def test_labels_that_were_made_again(place):
     place.check(f"{LABELS} -s 7 --force")
     for command in (MERGE, INDEX, EVALUATE):
         place.refuse(command, "labels", "data/labels/FastMnistMosaic/DB.hdf5", "made again", "encode.py")
-    assert place.check(f"{ENCODE} -j 1 -n 2").count("of other labels: encoding anew") == 1
+    assert place.check(f"{ENCODE} -j 1 -n 2").count("of other labels: encoding again") == 1
     place.refuse(MERGE, "_0_2.hdf5", "--job_id 0")
     place.check(f"{LABELS} --force")  # the very same labels
     place.refuse(MERGE, "_1_2.hdf5", "--job_id 1")
@@ -155,7 +156,7 @@ def test_images_that_changed(place):
     before = (place.folder / DATABASE / "results.json").read_bytes()
     place.refuse(EVALUATE, "bank", "images there now", "encode.py")
     assert (place.folder / DATABASE / "results.json").read_bytes() == before
-    assert "of other bank: encoding anew" in place.check(f"{ENCODE} -j 1 -n 2")
+    assert "of other bank: encoding again" in place.check(f"{ENCODE} -j 1 -n 2")
     place.refuse(MERGE, "_1_2.hdf5 is of bank", "_0_2.hdf5 is of")
     place.check([*TRAIN, "nb_steps:3"])
     change_bank(place, 50_000)
@@ -272,7 +273,8 @@ def test_a_read_only_folder_is_one_line(place, monkeypatch, command):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
         return open(path, mode, *arguments, **options)
 
-    monkeypatch.setattr("equihash.files.open", read_only, raising=False)
+    for module in ("files", "hdf5"):
+        monkeypatch.setattr(f"equihash.{module}.open", read_only, raising=False)
     place.refuse(command, "Read-only file system", "data/")
 
 

@@ -7,7 +7,8 @@ import torch
 
 from equihash.devices import available_memory
 from equihash.errors import UserError, nearest
-from equihash.files import check_size, digest_of, open_hdf5, read_hdf5
+from equihash.files import digest_of
+from equihash.hdf5 import Hdf5File
 
 LOCATIONS = ("auto", "device", "host", "mapped")
 FREE_SHARE = 0.5  # of the free memory that a bank may take where the location is "auto"
@@ -38,16 +39,14 @@ class ImageBank:
             raise UserError(f"unknown bank location {location!r}{nearest(location, LOCATIONS)}")
         self.device = torch.device(device)
         self.row_shape = tuple(row_shape)
-        with read_hdf5(path, hint) as file:
-            dataset = file.get(name)
-            if getattr(dataset, "shape", (0,))[1:] != self.row_shape or dataset.dtype != dtype or not len(dataset):
-                raise UserError(f"{path} does not hold `{name}`, {np.dtype(dtype)} (N, {str(self.row_shape)[1:]}{hint}")
-            check_size(dataset)
-        dataset = open_hdf5(path)[name]
+        file = Hdf5File(path, hint)
+        dataset = file.dataset(name)
+        if dataset is None or (dataset.shape[1:], dataset.dtype) != (self.row_shape, dtype) or not len(dataset):
+            raise UserError(f"{path} does not hold `{name}`, {np.dtype(dtype)} (N, {str(self.row_shape)[1:]}{hint}")
         self.shape = dataset.shape
-        self.location = self._choose(dataset.size * dataset.dtype.itemsize) if location == "auto" else location
+        self.location = self._choose(np.prod(self.shape) * dataset.dtype.itemsize) if location == "auto" else location
         if self.location == "mapped":
-            self.rows = _MappedRows(path, dataset) if dataset.id.get_offset() is not None else _ReadRows(dataset)
+            self.rows = _ReadRows(dataset) if dataset.offset is None else _MappedRows(dataset)
         else:
             self.rows = _load(dataset, self.device if self.location == "device" else torch.device("cpu"))
 
@@ -82,13 +81,12 @@ class ImageBank:
 class _MappedRows:
     """Rows of a contiguous dataset, through a memory map that does not stay resident."""
 
-    def __init__(self, path, dataset):
-        with open(path, "rb") as file:
-            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        rows = np.frombuffer(self.map, dataset.dtype, dataset.size, dataset.id.get_offset())
+    def __init__(self, dataset):
+        self.map = mmap.mmap(dataset.file.fileno(), 0, access=mmap.ACCESS_READ)
+        rows = np.frombuffer(self.map, dataset.dtype, np.prod(dataset.shape), dataset.offset)
         self.rows = rows.reshape(dataset.shape)
-        dataset.file.close()
         self.nb_bytes = 0
+        dataset.file.close()
 
     def take(self, indices):
         rows = self.rows[indices]
@@ -108,14 +106,14 @@ class _ReadRows:
 
     def take(self, indices):
         found, inverse = np.unique(indices, return_inverse=True)
-        return self.dataset[found][inverse]
+        return self.dataset.read(found)[inverse]
 
 
 def _load(dataset, device, block=4096):
     """Return the whole dataset as a tensor on `device`, and close its file; the host never holds it twice."""
     rows = torch.empty(dataset.shape, dtype=getattr(torch, str(dataset.dtype)), device=device)
     for first in range(0, len(dataset), block):
-        rows[first : first + block].copy_(torch.from_numpy(dataset[first : first + block]))
+        rows[first : first + block].copy_(torch.from_numpy(dataset.read(slice(first, first + block))))
     dataset.file.close()
     return rows
 

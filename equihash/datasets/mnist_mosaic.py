@@ -5,7 +5,7 @@ import torch
 
 from equihash.datasets.mosaic import MosaicDataset
 from equihash.errors import UserError
-from equihash.files import read_hdf5
+from equihash.hdf5 import Hdf5File
 
 SPLITS = {"train": (0, 50_000), "valid": (50_000, 60_000), "test": (60_000, 70_000)}
 
@@ -29,10 +29,11 @@ class MnistMosaic(MosaicDataset):
 
     def __init__(self, path, size=None, height=2, width=2, sigma=0.2, which="train", device="cpu", seed=None):
         first, last = SPLITS[which]
-        with read_hdf5(path, "; make it with: python prepare_data.py mnist") as file:
-            if "x" not in file or file["x"].shape != (70_000, 28, 28) or file["x"].dtype != np.uint8:
+        with Hdf5File(path, "; make it with: python prepare_data.py mnist") as file:
+            digits = file.dataset("x")
+            if digits is None or (digits.shape, digits.dtype) != ((70_000, 28, 28), np.uint8):
                 raise UserError(f"{path} does not hold MNIST; make it again with: python prepare_data.py mnist")
-            images = file["x"][first:last]
+            images = digits.read(slice(first, last))
         super().__init__(len(images), (height, width), size, which, device, seed)
         self.sigma = sigma
         self.images = torch.from_numpy(images).to(self.device)

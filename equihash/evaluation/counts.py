@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equihash.errors import UserError
-from equihash.files import atomic, check_size, create_hdf5, get_provenance, read_hdf5, set_provenance
+from equihash.errors import Damaged, UserError
+from equihash.files import atomic
+from equihash.hdf5 import Hdf5File, create_hdf5, set_provenance
 
 ARRAYS = ("retrieved", "relevant_retrieved", "negative_retrieved")
 
@@ -68,24 +69,22 @@ class Counts:
         UserError
             The file is missing, damaged, of something else, or without one of these.
         """
-        with read_hdf5(path, f": run {command}") as file:
-            found = get_provenance(file)
+        with Hdf5File(path, f": run {command}") as file:
+            found = file.provenance
             if any(found.get(key) != value for key, value in expected.items()):
                 raise UserError(f"{path} is of other fingerprints than those there now: run {command}")
             queries = {}
             for (size, number), lengths in shapes.items():
-                names = _names(size, number)[: len(lengths)]
-                if any(name not in file for name in names):
-                    raise UserError(f"{path} has no counts of {number} lookups among {size} items: run {command}")
                 queries[size, number] = []
-                for name, length in zip(names, lengths):
-                    check_size(file[name])
-                    if file[name].shape != (length,) or file[name].dtype != np.int64:
-                        raise ValueError(f"{name} is {file[name].dtype} {file[name].shape}")
-                    queries[size, number].append(file[name][:])
-                    if zlib.crc32(queries[size, number][-1]) != found["checksums"][name]:
-                        raise ValueError(f"{name} is not what was written")
-            return cls(int(found["internal_collisions"]), int(found["largest_bucket"]), queries)
+                for name, length in zip(_names(size, number), lengths):
+                    dataset = file.dataset(name)
+                    if dataset is None:
+                        raise UserError(f"{path} has no counts of {number} lookups among {size} items: run {command}")
+                    counts = dataset.read() if (dataset.shape, dataset.dtype) == ((length,), np.int64) else None
+                    if counts is None or zlib.crc32(counts) != found["checksums"][name]:
+                        raise Damaged(f"{path} is damaged: {name} is not what was written: run {command}")
+                    queries[size, number].append(counts)
+        return cls(found["internal_collisions"], found["largest_bucket"], queries)
 
 
 def _names(size, number):

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from equihash.errors import UserError
-from equihash.files import open_hdf5
+from equihash.hdf5 import Hdf5File
 
 
 def download_hdf5(repository, word, contents, output):
@@ -46,10 +46,10 @@ def download_hdf5(repository, word, contents, output):
     except Exception as error:  # the client's errors share no base, and change with the HTTP library below it
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"{repository} cannot be downloaded: {reason}") from None
-    with open_hdf5(path) as file:
+    with Hdf5File(path) as file:
         for name, (dtype, row_shape) in contents.items():
-            dataset = file.get(name)
-            if getattr(dataset, "shape", (0,))[1:] != row_shape or dataset.dtype != dtype:
+            dataset = file.dataset(name)
+            if dataset is None or (dataset.shape[1:], dataset.dtype) != (row_shape, dtype):
                 raise UserError(f"{names[0]} of {repository} does not hold `{name}` as it should; it is left at {path}")
     os.replace(path, output)
     shutil.rmtree(folder)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from equihash.errors import UserError
-from equihash.files import atomic, create_hdf5, set_provenance
+from equihash.files import atomic
+from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.provenance import provenance
 
 PATH = "data/datasets/Mnist/mnist.hdf5"

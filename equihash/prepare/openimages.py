@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from equihash.datasets.noisy_open_images_mosaic import SIDE
 from equihash.errors import UserError
-from equihash.files import atomic, create_hdf5, digest_of, locked, naming, set_provenance, write_all
+from equihash.files import atomic, digest_of, locked, naming, write_all
+from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.prepare.download import download_hdf5
 from equihash.provenance import provenance
 

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, RESOLUTIONS, WIDTH
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import UserError
-from equihash.files import atomic, create_hdf5, locked, naming, set_provenance, write_all
+from equihash.files import atomic, locked, naming, write_all
+from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.prepare.download import download_hdf5
 from equihash.provenance import provenance
 

@@ -5,15 +5,14 @@ import mmap as memory_map
 import os
 import struct
 import zlib
-from contextlib import contextmanager
 
-import h5py
 import numpy as np
 from tqdm import tqdm
 
 from equihash._checksum import checksum
-from equihash.errors import UserError
-from equihash.files import atomic, open_hdf5
+from equihash.errors import Damaged, UserError
+from equihash.files import atomic, naming
+from equihash.hdf5 import Hdf5File
 from equihash.search import _index
 
 REBUILD = "build it again with build_index.py"
@@ -83,8 +82,8 @@ class InvertedIndex(_index.Reader):
 
         Parameters
         ----------
-        source : path or h5py.Dataset
-            A file with the dataset `codes`, or the dataset itself: uint8 (N, nbytes).
+        source : path
+            A file with the dataset `codes`, uint8 (N, nbytes).
         out_path : path
             Written whole or not at all.
         memory_limit_bytes : int
@@ -98,23 +97,17 @@ class InvertedIndex(_index.Reader):
         Raises
         ------
         UserError
-            `source` is missing, damaged or not completely written, or `out_path` cannot be written.
+            `source` is missing, damaged or not completely written.
         """
-        if not isinstance(source, h5py.Dataset):
-            with open_hdf5(source) as file:
-                if not isinstance(file.get("codes"), h5py.Dataset):
-                    raise UserError(f"{source} has no dataset `codes`: encode the database again")
-                return cls.build_from_file(file["codes"], out_path, memory_limit_bytes, progress, metadata, shard,
-                                           nb_shards)
-        name = f"`{source.name}` of {source.file.filename}"
-        if source.ndim != 2 or source.dtype != np.uint8 or source.shape[1] == 0:
-            raise UserError(f"{name} is {source.dtype} {source.shape}, not uint8 (N, nbytes): encode the database anew")
-        size = source.parent.get("size")
-        if size is not None and int(np.max(size[()])) != len(source):
-            raise UserError(f"{name} has {np.max(size[()])} of {len(source)} codes: finish encoding it")
-        with _writing(out_path) as temporary, open(temporary, "w+b") as file:
-            layout = _Layout(*source.shape, shard, nb_shards)
-            _FileBuilder(source, layout, file, memory_limit_bytes, progress).run(metadata or {})
+        with Hdf5File(source) as file:
+            codes, written = file.dataset("codes"), file.dataset("size")
+            if codes is None or codes.dtype != np.uint8 or len(codes.shape) != 2 or not codes.shape[1]:
+                raise UserError(f"{source} has no dataset `codes`, uint8 (N, nbytes): encode the database again")
+            if written is not None and written.read().max() != len(codes):
+                raise UserError(f"{source} has {written.read().max()} of {len(codes)} codes: finish encoding it")
+            with atomic(out_path) as temporary, open(temporary, "w+b") as out:
+                layout = _Layout(*codes.shape, shard, nb_shards)
+                _FileBuilder(codes, layout, out, memory_limit_bytes, progress).run(metadata or {})
 
     # ---- Look-ups
 
@@ -198,7 +191,7 @@ class InvertedIndex(_index.Reader):
     def save(self, path, metadata=None):
         """Write the index to `path`, whole or not at all, with a dict for JSON, by default `self.metadata`."""
         arrays = self.offsets, self.codes, self.ids
-        with _writing(path) as temporary, open(temporary, "wb") as file:
+        with atomic(path) as temporary, open(temporary, "wb") as file:
             sections = self._layout.write_header(file, self.metadata if metadata is None else metadata,
                                                  [checksum(array) for array in arrays])
             for start, array in zip(sections, arrays):
@@ -223,7 +216,7 @@ class InvertedIndex(_index.Reader):
             The file is missing, is not an index, is of another version, or is damaged.
         """
         try:
-            with open(path, "rb") as file:
+            with naming(path), open(path, "rb") as file:
                 layout, metadata, checksums, sections, end = _read_header(path, file)
                 if mmap:
                     content = np.frombuffer(memory_map.mmap(file.fileno(), 0, access=memory_map.ACCESS_READ), np.uint8)
@@ -232,8 +225,6 @@ class InvertedIndex(_index.Reader):
                     content = np.fromfile(file, np.uint8, end)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist: build it with build_index.py") from None
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from None
         offsets, codes, ids = (content[start:start + rows * width]
                                for start, (rows, width) in zip(sections, layout.shapes))
         index = cls(layout, codes.reshape(-1, layout.nbytes), ids.view(layout.dtype), offsets.view(layout.dtype),
@@ -261,7 +252,7 @@ class InvertedIndex(_index.Reader):
             raise self._damaged() from None
 
     def _damaged(self):
-        return UserError(f"{self._path or 'the index'} is damaged: {REBUILD}")
+        return Damaged(f"{self._path or 'the index'} is damaged: {REBUILD}")
 
     def _as_queries(self, queries):
         queries = _as_codes(queries)
@@ -357,7 +348,7 @@ class _Layout:
 
 
 class _FileBuilder:
-    """Builds an index file, or one shard, from an HDF5 dataset within a memory limit.
+    """Builds an index file, or one shard, from a `Dataset` of a file within a memory limit.
 
     One pass over the dataset counts the items of each partition. Then each pass sorts as many partitions as fit. A
     partition too large to fit has some code that very many items share, but no more different codes than any other:
@@ -405,10 +396,7 @@ class _FileBuilder:
         buffer = np.empty((self.rows, self.layout.nbytes), np.uint8)
         for start in range(0, self.layout.size, self.rows):
             chunk = buffer[:min(self.rows, self.layout.size - start)]
-            try:
-                self.dataset.read_direct(chunk, np.s_[start:start + len(chunk)])
-            except OSError as error:
-                raise UserError(f"{self.dataset.file.filename} cannot be read: {error}") from None
+            self.dataset.read_into(chunk, start)
             yield start, chunk
             self.bar.update(len(chunk))
 
@@ -478,32 +466,23 @@ def _read_header(path, file):
     """Return the layout, the metadata, the checksums, where the arrays begin and where the file ends."""
     header = file.read(HEADER.size)
     if len(header) < HEADER.size or not header.startswith(MAGIC):
-        raise UserError(f"{path} is not an index, or is cut short: {REBUILD}")
+        raise Damaged(f"{path} is not an index, or is cut short: {REBUILD}")
     _, version, nbytes, metadata_size, size, shard, nb_shards, nb_items, *checksums = HEADER.unpack(header)
     if version != VERSION:
         raise UserError(f"{path} is an index of version {version}, and this is version {VERSION}: {REBUILD}")
     file_size = os.fstat(file.fileno()).st_size
     metadata = file.read(min(metadata_size, MOST_METADATA))
     if file.read(CRC.size) != CRC.pack(zlib.crc32(header + metadata)) or not nbytes:
-        raise UserError(f"{path} is damaged: {REBUILD}")
+        raise Damaged(f"{path} is damaged: {REBUILD}")
     try:
         content = json.loads(metadata)
     except (ValueError, RecursionError):
         content = None
     whole = (shard, nb_shards, nb_items) == (0, 1, size)
     if not isinstance(content, dict) or not (whole or shard < nb_shards > 1 and nb_items <= size):
-        raise UserError(f"{path} is damaged: {REBUILD}")
+        raise Damaged(f"{path} is damaged: {REBUILD}")
     layout = _Layout(size, nbytes, shard, nb_shards, nb_items)
     sections, end = layout.sections(metadata_size)
     if file_size != end:
-        raise UserError(f"{path} has {file_size} bytes and should have {end}: {REBUILD}")
+        raise Damaged(f"{path} has {file_size} bytes and should have {end}: {REBUILD}")
     return layout, content, checksums, sections, end
-
-
-@contextmanager
-def _writing(path):
-    try:
-        with atomic(path) as temporary:
-            yield temporary
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None

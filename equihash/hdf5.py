@@ -1,0 +1,250 @@
+"""HDF5 files: written so that a crash cannot damage them, and read with damage told from what the system refuses."""
+
+import json
+import math
+import os
+from contextlib import contextmanager
+
+import h5py
+import numpy as np
+
+from equihash.errors import Damaged, UserError
+from equihash.files import exists, naming, write_all
+
+# the file format of HDF5 1.10: the first whose metadata has checksums
+LIBVER = ("v110", "v110")
+DEFLATE = 1100  # at most so many bytes are made of one that is compressed
+
+
+class Hdf5File:
+    """An HDF5 file that is open for reading, as a context; HDF5's locks, which some file systems lack, are not used.
+
+    Parameters
+    ----------
+    path : path
+    hint : str
+        End of the messages: what makes the file.
+
+    Raises
+    ------
+    UserError
+        There is no such file; or, here and in all that follows, it is damaged (`Damaged`).
+    OSError
+        What the system says where it does not let us read, here and in all that follows; it names the file.
+    """
+
+    def __init__(self, path, hint=""):
+        self.path, self.hint = path, hint
+        if not exists(path):
+            raise UserError(f"{path} does not exist{hint}")
+        self.raw = _Input(path)
+        try:
+            with self._reading():
+                self._file = h5py.File(self.raw, "r")
+        except BaseException:
+            self.raw.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def fileno(self):
+        return self.raw.fileno()
+
+    def close(self):
+        with self._reading():
+            self._file.close()
+        self.raw.close()
+
+    def dataset(self, name):
+        """Return the `Dataset` called `name`, None where there is none.
+
+        Raises
+        ------
+        UserError
+            It is not of numbers, or lies in another file.
+        """
+        with self._reading():
+            link = self._file.get(name, getlink=True)
+            found = None if link is None or isinstance(link, h5py.ExternalLink) else self._file.get(name)
+            elsewhere = isinstance(link, h5py.ExternalLink)
+            if isinstance(found, h5py.Dataset):
+                elsewhere = found.is_virtual or found.external is not None
+        if elsewhere:
+            raise UserError(f"{self.path}: {name} lies in another file, which may be missing: copy it into this one")
+        return Dataset(self, found) if isinstance(found, h5py.Dataset) else None
+
+    def attribute(self, name, default=None):
+        """Return an attribute: an int or a str, of a fixed length."""
+        with self._reading():
+            return _attribute(self._file, name, default)
+
+    @property
+    def provenance(self):
+        """What made the file, a dict; empty where it does not say."""
+        with self._reading():
+            found = json.loads(_attribute(self._file, "provenance", "{}"))
+            if not isinstance(found, dict):
+                raise ValueError("provenance is not a dict")
+        return found
+
+    @contextmanager
+    def _reading(self):
+        """Around calls of h5py alone: of damaged bytes it can make any error."""
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            if self.raw.error is not None:
+                raise self.raw.error from error
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise Damaged(f"{self.path} is damaged, or no HDF5 file ({reason}){self.hint}") from error
+
+
+class Dataset:
+    """A dataset of an `Hdf5File`, of numbers.
+
+    Attributes
+    ----------
+    shape : tuple
+    dtype : numpy.dtype
+    offset : int or None
+        Where its values begin in the file; None where they are not in one piece.
+    """
+
+    def __init__(self, file, dataset):
+        self.file, self._dataset = file, dataset
+        with file._reading():
+            self.shape, self.dtype, self.offset = dataset.shape, dataset.dtype, dataset.id.get_offset()
+            if self.shape is None or self.dtype.kind not in "uif":
+                raise ValueError(f"{dataset.name} is {self.dtype}")
+            claimed, held = math.prod(self.shape) * self.dtype.itemsize, os.fstat(file.fileno()).st_size
+            if claimed > (held * DEFLATE if self.offset is None else held - self.offset):
+                raise ValueError(f"{dataset.name} should have {claimed} bytes, the file has {held}")
+
+    def __len__(self):
+        return self.shape[0]
+
+    def attribute(self, name, default=None):
+        """Return an attribute: an int or a str, of a fixed length."""
+        with self.file._reading():
+            return _attribute(self._dataset, name, default)
+
+    def read(self, rows=()):
+        """Return all rows, or those of a slice or of increasing integers, as an array."""
+        with self.file._reading():
+            return self._dataset[rows]
+
+    def read_into(self, array, first):
+        """Fill an array with the rows from `first` on."""
+        with self.file._reading():
+            self._dataset.read_direct(array, np.s_[first : first + len(array)])
+
+    def map(self):
+        """Return all as a read-only array that stays in the file (read whole only if it is chunked).
+
+        Far quicker than h5py where rows are taken one by one, and its pages are shared and can be dropped.
+        """
+        if self.offset is None or not math.prod(self.shape):
+            return self.read()
+        with naming(self.file.path):
+            return np.memmap(self.file.raw, self.dtype, "r", self.offset, self.shape)
+
+
+class _Input:
+    """A file that HDF5 reads through Python, so that an error of the system is known as such."""
+
+    def __init__(self, path):
+        self._raw, self._path, self.error = open(path, "rb", buffering=0), str(path), None
+        self.seek, self.tell, self.fileno, self.close = (
+            getattr(self._raw, name) for name in ("seek", "tell", "fileno", "close")
+        )
+
+    def readinto(self, buffer):
+        left = memoryview(buffer).cast("B")
+        try:
+            while left and (count := self._raw.readinto(left)):
+                left = left[count:]
+        except OSError as error:
+            error.filename = self._path
+            self.error = error
+            raise
+        left[:] = bytes(len(left))  # beyond the end there are zeros for HDF5
+        return len(buffer)
+
+    def read(self, size=-1):  # of the same bytes as HDF5 asks for
+        return self._raw.read(size)
+
+    def flush(self):
+        pass
+
+
+@contextmanager
+def create_hdf5(path):
+    """Create the HDF5 file `path` as a context that yields an h5py.File; a full disk is an `OSError` at its end."""
+    with open(path, "w+b", buffering=0) as raw:
+        output = _Output(raw)
+        try:
+            with h5py.File(output, "w", libver=LIBVER) as file:
+                yield file
+        except Exception:
+            if output.error is None:
+                raise
+        if output.error is not None:
+            raise output.error
+
+
+class _Output:
+    """A file that HDF5 writes. Where it cannot be written HDF5 could not close it, and would crash the process in the
+    end: so the error is kept, and what follows is not written."""
+
+    def __init__(self, raw):
+        self.raw, self.error = raw, None
+        self.seek, self.tell, self.read, self.readinto = raw.seek, raw.tell, raw.read, raw.readinto
+        self.flush = raw.flush
+
+    def write(self, content):
+        self._try(write_all, self.raw, content)
+        return len(content)
+
+    def truncate(self, size):
+        self._try(self.raw.truncate, size)
+
+    def _try(self, function, *arguments):
+        try:
+            if self.error is None:
+                function(*arguments)
+        except OSError as error:
+            self.error = error
+
+
+def create_dataset(file, name, shape, dtype):
+    """Create a contiguous dataset of an h5py.File whose place is fixed at once, so that writing to it changes no
+    metadata (an interrupted write cannot damage the file) and it can be mapped."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_obj_track_times(False)
+    space = h5py.h5s.create_simple(tuple(shape))
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, properties)
+    return file[name]
+
+
+def set_provenance(file, work):
+    """Write an attribute `provenance`, JSON, to an h5py.File."""
+    # Of a fixed length: text of variable length lies in a heap without checksum, and HDF5 can hang on a damaged one.
+    file.attrs["provenance"] = np.bytes_(json.dumps(work, sort_keys=True, default=int))
+
+
+def _attribute(item, name, default):
+    if name not in item.attrs:
+        return default
+    found = item.attrs.get_id(name)
+    if found.shape != () or found.dtype.kind not in "iuS":
+        raise ValueError(f"attribute {name} is {found.dtype} {found.shape}")
+    value = item.attrs[name]
+    return value.decode() if isinstance(value, bytes) else int(value)
