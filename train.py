@@ -32,6 +32,7 @@ from equihash.evaluation.report import report
 from equihash.evaluation.tables import in_training_line, results_table
 from equihash.event_file import EventFile
 from equihash.experiment import DatabaseFiles, add_experiment_arguments, experiments_from_arguments
+from equihash.files import exists
 from equihash.fingerprints import build_index, encode_database
 from equihash.paths import labels_path
 from equihash.provenance import provenance, work_of
@@ -120,7 +121,7 @@ def train_table(args, experiments, device, precision):
 
 def is_done(args, experiment, precision):
     """Whether a row is trained to its end, and evaluated where that is asked for."""
-    if args.no_save or args.no_load or args.load_checkpoint is not None or not experiment.state_path.is_file():
+    if args.no_save or args.no_load or args.load_checkpoint is not None or not exists(experiment.state_path):
         return False
     state = load_state(experiment.state_path, experiment.training_command())
     if state["trainer"]["step"] < experiment.config["nb_steps"]:
@@ -168,7 +169,7 @@ def train_network(args, experiment, device, precision, stack):
         stack.enter_context(distributed.locked(experiment.home))
     write = distributed.is_first() and not args.no_save
     source = experiment.at(args.load_checkpoint) / "state.pth"
-    if args.load_checkpoint is not None or (source.is_file() and not args.no_load):
+    if args.load_checkpoint is not None or (exists(source) and not args.no_load):
         command = experiment.training_command()
         state = load_state(source, command if args.load_checkpoint is None else f"{command} -p {args.load_checkpoint}")
         if not args.force_load:

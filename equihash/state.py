@@ -13,7 +13,7 @@ import torch
 
 from equihash.config import complete, differences, find_class
 from equihash.errors import Diverged, UserError
-from equihash.files import atomic, digest_of
+from equihash.files import atomic, digest_of, exists
 from equihash.optimizers import MuonWithAuxAdam
 
 # what may differ between a saved and a resumed run: how long it is and what is looked at on the way
@@ -35,21 +35,29 @@ def build_loader(config, which, device, seed=None):
 
 
 def check_instances(network, loader):
-    """Raise a `UserError` unless the network makes logits of the loader's instances, tried on one of them."""
-    with loader.reseeded(0), torch.inference_mode():
-        instance = loader.batch_from_labels(np.zeros((1, *loader.mosaic_shape), np.int64))
-        training = network.training
-        try:
-            logits = network.eval()(instance)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, LookupError, TypeError):
-            logits = None
-        network.train(training)
-    if getattr(logits, "shape", None) != (1, network.k):
+    """Try a network on two instances of the loader, and the loader on its generator.
+
+    Raises
+    ------
+    UserError
+        The loader does not take all of its noise from the generator that it is given, so that no item could be made
+        again; or the network does not give `k` logits of an instance.
+    """
+    labels = np.zeros((2, *loader.mosaic_shape), np.int64)
+    first, again = (loader.batch_from_labels(labels, torch_generator=loader.noise_generator(0)) for _ in range(2))
+    if not torch.equal(first, again):
         raise UserError(
-            f"{type(network).__name__} does not take instances of shape {tuple(instance.shape[1:])}: "
-            "change network_class or loader_kwargs"
+            f"{type(loader).__name__}.batch_from_labels does not take all of its noise from torch_generator: two "
+            "batches made from one state of it differ"
+        )
+    training = network.training
+    with torch.inference_mode():
+        logits = network.eval()(first)
+    network.train(training)
+    if getattr(logits, "shape", None) != (2, network.k):
+        raise UserError(
+            f"{type(network).__name__} gives {tuple(logits.shape)} of instances {tuple(first.shape)}, not one row of "
+            f"{network.k} logits each: change network_class or loader_kwargs"
         )
 
 
@@ -107,7 +115,7 @@ def load_state(path, command):
     UserError
         The file is missing, damaged, or not a state.
     """
-    if not Path(path).is_file():
+    if not exists(path):
         raise UserError(f"{path} does not exist: train first with: {command}")
     _check_archive(path)
     try:
@@ -116,6 +124,8 @@ def load_state(path, command):
     except pickle.UnpicklingError:
         raise UserError(f"{path} is refused: it is damaged, or holds more than tensors, numbers and text") from None
     except Exception as error:  # what a damaged file can make PyTorch raise is not known
+        if isinstance(error, OSError) and error.errno:
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as a state, it is damaged: {reason}") from None
     keys = ("config", "net", "trainer", "train_results", "valid_results")

@@ -1,5 +1,6 @@
 """Nothing is mixed up and nothing is lost: provenance, locks, full disks, too little memory, wrong configurations."""
 
+import builtins
 import errno
 import json
 import os
@@ -19,6 +20,7 @@ from equihash import provenance as provenance_module
 from equihash.config import load_config
 from equihash.errors import UserError, run
 from equihash.files import locked
+from equihash.fingerprints import RowFile, job_range
 from equihash.hdf5 import create_hdf5
 from equihash.search import InvertedIndex
 from equihash.trainers import HashNetTrainer
@@ -178,6 +180,74 @@ def test_damage_is_found_and_mended(place):
     place.refuse(EVALUATE, "inverted_index.bin is damaged", "build_index.py")
     assert "damaged" in place.check(INDEX)
     assert index.read_bytes() == whole
+
+
+# --- What the system refuses
+
+
+@pytest.mark.parametrize(
+    "name, command, code",
+    [
+        ("test_DB/database_fingerprints_1_2.hdf5", f"{ENCODE} -j 1 -n 2", errno.EACCES),
+        ("test_DB/positive_queries_logits.hdf5", f"{ENCODE} -j 0 -n 2", errno.ESTALE),
+        ("test_DB/database_fingerprints_0_2.hdf5", MERGE, errno.EMFILE),
+        ("test_DB/database_fingerprints.hdf5", MERGE, errno.EIO),
+        ("test_DB/inverted_index.bin", INDEX, errno.EACCES),
+        ("state.pth", TRAIN, errno.ESTALE),
+        ("state.pth", f"{ENCODE} -j 1 -n 2", errno.EMFILE),
+    ],
+)
+def test_what_cannot_be_opened_is_not_replaced(place, monkeypatch, name, command, code):
+    """A colleague's file of mode 600, a network handle that is stale, too many open files, a disk that fails."""
+    path, real = place.folder / HOME / "current" / name, open
+
+    def refused(file, mode="r", *arguments, **options):
+        if os.fspath(file).endswith(name) and "r" in mode:
+            raise OSError(code, os.strerror(code), str(file))
+        return real(file, mode, *arguments, **options)
+
+    before = path.read_bytes()
+    monkeypatch.setattr(builtins, "open", refused)
+    place.refuse(command, f"{name}: {os.strerror(code)}")
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_open_elsewhere_is_kept(place):
+    path = place.folder / DATABASE / "database_fingerprints_1_2.hdf5"
+    before = path.read_bytes()
+    with h5py.File(path, "r+", locking=True):
+        assert "again" not in place.check(f"{ENCODE} -j 1 -n 2")
+        place.check(f"{MERGE} --force")
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_does_not_say_what_it_is_of_is_kept(place):
+    path = place.folder / DATABASE / "database_fingerprints.hdf5"
+    with h5py.File(path, "r+") as file:
+        del file.attrs["provenance"]
+    before = path.read_bytes()
+    place.refuse(ENCODE, "does not say what made it")
+    assert path.read_bytes() == before
+
+
+def test_more_shards_than_files_may_be_open(place):
+    folder, nb_jobs = place.folder / DATABASE, 60
+    with h5py.File(folder / "database_fingerprints.hdf5") as file:
+        codes, made_by = file["codes"][:], json.loads(file.attrs["provenance"])
+    for job_id in range(nb_jobs):
+        first, last = job_range(len(codes), job_id, nb_jobs)
+        work = {**made_by, "job_id": job_id, "nb_jobs": nb_jobs}
+        shard = RowFile(folder / f"database_fingerprints_{job_id}_{nb_jobs}.hdf5", "codes", (last - first, 2), np.uint8, work)
+        shard.write(0, codes[first:last])
+    before = (folder / "database_fingerprints.hdf5").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    try:
+        place.check(MERGE.replace("--nb_jobs 2", f"--nb_jobs {nb_jobs} --force"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (folder / "database_fingerprints.hdf5").read_bytes() == before
 
 
 # --- Two processes
@@ -420,7 +490,7 @@ def test_files_that_are_no_configuration(configs, text):
 @pytest.mark.parametrize(
     "override, words",
     [
-        ("loader_kwargs:width:1", "does not take instances of shape"),
+        ("loader_kwargs:width:1", "MnistMosaicCNN takes instances float (..., 56, 56), not float32 (..., 56, 28)"),
         ("loader_kwargs:height:8", "classes"),
         ("trainer_kwargs:optim_kwargs:weight_decy:0.1", "weight_decay"),
         ("trainer_kwargs:optim_kwargs:lr:-1.0", "Invalid learning rate"),

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from equihash.models.first_layer import first_layer
+from equihash.models.fit import check_fit
 
 
 class MnistMosaicCNN(nn.Module):
@@ -38,6 +39,8 @@ class MnistMosaicCNN(nn.Module):
             nn.init.constant_(self.bn.weight, initial_spread)
 
     def forward(self, instances):
+        fits = instances.is_floating_point() and instances.shape[-2:] == (56, 56)
+        check_fit(self, instances, fits, "float (..., 56, 56)")
         x = instances.reshape(-1, 56, 56)
         x = first_layer(x, self.conv1, self.conv2_bn)  # (n, 24, 26, 26)
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (n, 32, 12, 12)

@@ -5,6 +5,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from equihash.errors import UserError, nearest
+from equihash.models.fit import check_fit
 
 VERSIONS = {18: (BasicBlock, [2, 2, 2, 2]), 34: (BasicBlock, [3, 4, 6, 3]), 50: (Bottleneck, [3, 4, 6, 3])}
 
@@ -54,6 +55,8 @@ class Uint8ResNet(_LogitsResNet):
         self._use_channels_last()
 
     def forward(self, images):
+        fits = images.dtype == torch.uint8 and images.ndim > 2 and images.shape[-1 if self.HWC else -3] == 3
+        check_fit(self, images, fits, f"uint8 (..., {'height, width, 3' if self.HWC else '3, height, width'})")
         leading_shape, images = images.shape[:-3], images.reshape(-1, *images.shape[-3:])
         images = images.permute(0, 3, 1, 2) if self.HWC else images
         # The layout is changed first, while a pixel is 3 bytes.
@@ -77,4 +80,5 @@ class MnistResNet(_LogitsResNet):
         self._use_channels_last()
 
     def forward(self, images):
+        check_fit(self, images, images.is_floating_point() and images.ndim > 1, "float (..., height, width)")
         return self._logits(images.reshape(-1, 1, *images.shape[-2:]), images.shape[:-2])
