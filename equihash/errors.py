@@ -1,6 +1,7 @@
 """A user's mistake is one clear line and exit code 2, never a traceback."""
 
 import difflib
+import io
 import os
 import sys
 
@@ -40,6 +41,8 @@ def run(main, memory=""):
     memory : str
         What makes it need less memory, for the message where there is too little.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may have letters that a terminal lacks
     try:
         main()
     except UserError as error:

@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 from functools import partial
@@ -13,11 +16,13 @@ from types import ModuleType
 import h5py
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from PIL import Image
 from torchvision.datasets import MNIST
 
 from equihash.datasets import MnistMosaic, NoisyOpenImagesMosaic
 from equihash.errors import UserError
+from equihash.image_files import list_image_files
 from equihash.prepare import mnist, openimages, perlin
 
 SHIPPED = Path(__file__).parent.parent / mnist.PATH
@@ -174,7 +179,25 @@ def test_interrupted_bank_is_taken_up(tmp_path, pictures, monkeypatch, stop_afte
     centre, read = openimages._centre, []
     monkeypatch.setattr(openimages, "_centre", lambda path: read.append(path) or centre(path))
     assert openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5") == expected
-    assert len(read) <= 9 - stop_after  # what was done is not done again
+    unreadable = ["cut.png", "text.jpg"]
+    assert len(read) <= 9 - stop_after + len(unreadable)  # what was done is not done again
+    assert (tmp_path / "bank.hdf5").read_bytes() == (tmp_path / "whole.hdf5").read_bytes()
+
+
+@pytest.mark.parametrize("mended", ["cut.png", "text.jpg"])
+@pytest.mark.parametrize("content", [6, 4])  # a picture of its own, and one that makes a later one a duplicate
+def test_mended_pictures_are_taken(tmp_path, pictures, monkeypatch, mended, content):
+    """An interrupted run met them while they were damaged."""
+    Image.fromarray(picture(4)).save(pictures / "z.png")
+    write_rows = openimages.create_hdf5
+    monkeypatch.setattr(openimages, "create_hdf5", lambda path: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5")
+    monkeypatch.setattr(openimages, "create_hdf5", write_rows)
+    Image.fromarray(picture(content)).save(pictures / mended, "PNG")
+    expected = openimages.prepare_open_images(pictures, tmp_path / "whole.hdf5")
+    assert expected["unreadable"] == 1
+    assert openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5") == expected
     assert (tmp_path / "bank.hdf5").read_bytes() == (tmp_path / "whole.hdf5").read_bytes()
 
 
@@ -188,10 +211,45 @@ def test_changed_folder_starts_anew(tmp_path, pictures):
 
 def test_lost_images_start_anew(tmp_path, pictures):
     """The journal survived a crash that the images did not."""
-    journal = openimages._Journal(tmp_path / "bank.hdf5", openimages._list(pictures))
+    journal = openimages._Journal(tmp_path / "bank.hdf5", list_image_files(pictures))
     with journal:
         journal.add_image(picture(9, 180, 180))
     journal.rows_path.write_bytes(b"")
+    assert openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5")["kept"] == 6
+
+
+def test_files_that_are_no_pictures(place):
+    """Each is named with the reason; the terminal cannot show every name."""
+    (place.folder / "elsewhere").mkdir()
+    (place.folder / "pictures").mkdir()
+    Image.fromarray(picture(1)).save(place.folder / "elsewhere" / "1.png")
+    (place.folder / "pictures" / "linked").symlink_to(place.folder / "elsewhere")
+    (place.folder / "pictures" / "linked" / "circle").symlink_to(place.folder / "pictures")
+    (place.folder / "pictures" / "caf\u00e9.png").symlink_to("nowhere")
+    os.mkfifo(place.folder / "pictures" / "pipe.png")
+    Image.fromarray(picture(2)[..., 0] * np.uint16(16)).save(place.folder / "pictures" / "deep.png")
+    command = [sys.executable, REPOSITORY / "prepare_data.py", "openimages", "--source", "pictures", "--split", "test"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    run = subprocess.run(command, cwd=place.folder, env=environment, capture_output=True, text=True, timeout=200)
+    assert run.returncode == 0, run.stderr
+    assert "skipped 'caf\\xe9.png': No such file or directory" in run.stdout
+    assert "skipped 'pipe.png': not a regular file" in run.stdout
+    assert "skipped 'deep.png': 16-bit values of at most 4080" in run.stdout
+    assert "1 images; skipped 3 unreadable files and 0 duplicates" in run.stdout
+    with h5py.File(place.folder / openimages.bank_path("test")) as file:
+        assert np.array_equal(file["images"], picture(1)[None, 10:190, 5:185])
+
+
+def test_too_little_memory(tmp_path, pictures, monkeypatch):
+    """It does not make a picture unreadable."""
+
+    def fail(path, centre):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(openimages, "read_image", fail)
+        with pytest.raises(UserError, match="not enough memory to read .*b.png"):
+            openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5")
     assert openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5")["kept"] == 6
 
 

@@ -1,5 +1,6 @@
 """search.py: queries by item, by class and by picture."""
 
+import os
 import shutil
 
 import h5py
@@ -84,6 +85,16 @@ def test_colour_pictures(tmp_path):
     assert torch.equal(read_picture(tmp_path / "photo.png", rows.permute(2, 0, 1)), rows.permute(2, 0, 1))
 
 
+def test_pictures_of_other_kinds(tmp_path):
+    """They are read as prepare_data.py reads them."""
+    pixels = np.random.RandomState(0).randint(0, 256, (56, 56)).astype(np.uint8)
+    like = torch.zeros(56, 56)
+    Image.fromarray(pixels / np.float32(255)).save(tmp_path / "float.tif")
+    Image.fromarray(np.dstack([pixels, np.zeros_like(pixels)])).save(tmp_path / "hidden.png")
+    assert torch.equal(read_picture(tmp_path / "float.tif", like), torch.from_numpy(pixels) / 255)
+    assert torch.equal(read_picture(tmp_path / "hidden.png", like), torch.ones(56, 56))
+
+
 def test_neither_codes_nor_labels_are_read_as_a_whole(indexed, database, monkeypatch):
     """All that a lookup needs is the index: it works without the fingerprints, and reads no checksummed file."""
     monkeypatch.setattr("equihash.labels.Labels.verify", None)
@@ -105,6 +116,12 @@ def test_wrong_queries(indexed, tmp_path):
     indexed.refuse(f"{SEARCH} --id 3 --nb_lookups 0", "--nb_lookups")
     indexed.refuse(f"{SEARCH} --picture {tmp_path / 'none.png'}", "none.png does not exist")
     indexed.refuse(f"{SEARCH} --picture {REPOSITORY / 'LICENSE'}", "LICENSE cannot be read as a picture")
+    os.mkfifo(tmp_path / "pipe.png")
+    indexed.refuse(f"{SEARCH} --picture {tmp_path / 'pipe.png'}", "cannot be read as a picture: not a regular file")
+    (tmp_path / "circle.png").symlink_to("circle.png")
+    indexed.refuse(f"{SEARCH} --picture {tmp_path / 'circle.png'}", "circle.png cannot be read: Too many levels")
+    Image.fromarray(np.full((56, 56), 4095, np.uint16)).save(tmp_path / "deep.png")
+    indexed.refuse(f"{SEARCH} --picture {tmp_path / 'deep.png'}", "16-bit values of at most 4095", "convert it")
     Image.new("L", (56, 57)).save(tmp_path / "high.png")
     indexed.refuse(f"{SEARCH} --picture {tmp_path / 'high.png'}", "56 x 57 pixels", "56 x 56")
     indexed.refuse("search.py FastMnistMosaic NONE HashNet --id 0", "NONE.hdf5", "generate_labels.py")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from equihash.class_numbers import labels_to_class_numbers
 from equihash.datasets.image_bank import bank_digest
@@ -14,9 +13,9 @@ from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDa
 from equihash.devices import select_device
 from equihash.errors import UserError
 from equihash.fingerprints import open_index
+from equihash.image_files import UnreadableImage, read_image
 from equihash.inference import compute_logits, rows_at_once
 from equihash.labels import members
-from equihash.prepare.openimages import to_8_bits
 from equihash.provenance import check_provenance
 from equihash.search import probe_codes
 from equihash.state import build_loader, build_network, check_instances, load_state, load_weights
@@ -175,19 +174,19 @@ def read_picture(path, like):
     Raises
     ------
     UserError
-        The file is no picture, or of another size.
+        The file is missing, cannot be read (see `read_image`), or is of another size.
     """
     grey = like.ndim == 2
     channels_first = not grey and like.shape[0] == 3
     height, width = like.shape[-2:] if grey or channels_first else like.shape[:2]
     try:
-        with Image.open(path) as image:
-            image = to_8_bits(ImageOps.exif_transpose(image)).convert("L" if grey else "RGB")
-            pixels = torch.from_numpy(np.array(image))
+        pixels = torch.from_numpy(np.array(read_image(path, "L" if grey else "RGB")))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except Exception as error:  # a damaged file can make a decoder raise anything
-        raise UserError(f"{path} cannot be read as a picture: {str(error) or type(error).__name__}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except UnreadableImage as error:
+        raise UserError(f"{path} cannot be read as a picture: {error}") from None
     if pixels.shape[:2] != (height, width):
         found = f"{pixels.shape[1]} x {pixels.shape[0]}"
         raise UserError(f"{path} has {found} pixels, and a mosaic {width} x {height}: cut or resize it to that")

@@ -13,13 +13,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from equihash.datasets.noisy_open_images_mosaic import SIDE
 from equihash.errors import UserError
 from equihash.files import atomic, digest_of, locked, naming, write_all
 from equihash.hdf5 import create_hdf5, set_provenance
+from equihash.image_files import UnreadableImage, list_image_files, read_image
 from equihash.prepare.download import download_hdf5
 from equihash.provenance import provenance
 
@@ -27,6 +28,7 @@ FOLDER = "data/datasets/OpenImages/hdf5"
 REPOSITORY = "duchema/open-images-100k-180x180"
 NB_THREADS = os.cpu_count() or 1
 COPY_BLOCK = 1000  # images
+RULES = b"2"  # how pictures are read: what was read by other rules is not resumed
 
 
 def bank_path(split):
@@ -37,8 +39,12 @@ def prepare_open_images(source, output):
     """Write `images`, uint8 (N, 180, 180, 3): the centre of each picture in a folder and its sub-folders.
 
     A picture whose shorter side is below 180 is scaled up to it first. The order is that of the sorted paths. Files
-    that cannot be read are reported and skipped, and so are pictures whose centre is already there. Hidden files are
-    not looked at. An interrupted run is taken up where it stopped, as long as the list of files has not changed.
+    that cannot be read (see `read_image`) are named and skipped; pictures whose centre is already there are skipped.
+    Hidden files are not looked at.
+
+    A run that was interrupted is resumed, as long as the list of files is the same. What could not be read is tried
+    again; from the first file that now can be read, all is done again. That another picture has changed since it was
+    read is not noticed.
 
     Parameters
     ----------
@@ -52,12 +58,12 @@ def prepare_open_images(source, output):
     Raises
     ------
     UserError
-        The folder does not exist, or is empty, or holds no readable picture.
+        The folder does not exist, or is empty, or holds no readable picture; or a picture needs too much memory.
     """
     source, output = Path(source), Path(output)
     if not source.is_dir():
         raise UserError(f"{source} is not a folder")
-    names = _list(source)
+    names = list_image_files(source)
     if not names:
         raise UserError(f"{source} is empty")
     with locked(output):
@@ -66,19 +72,27 @@ def prepare_open_images(source, output):
 
 def _prepare_open_images(source, output, names):
     journal = _Journal(output, names)
-    with (
-        journal,
-        ThreadPoolExecutor(NB_THREADS) as pool,
-        tqdm(total=len(names), initial=len(journal.outcomes), unit="file") as bar,
-    ):
-        left = names[len(journal.outcomes) :]
-        for name, (image, reason) in zip(left, _map_in_order(pool, _centre, [source / name for name in left])):
-            if image is None:
-                tqdm.write(f"skipped {name!r}: {reason}")
-                journal.add("unreadable")
-            else:
-                journal.add_image(image)
-            bar.update()
+    with ThreadPoolExecutor(NB_THREADS) as pool:
+
+        def read(positions):
+            """Yield the centre of each of these files, None for one that is skipped."""
+            paths = (source / names[position] for position in positions)
+            for position, (image, reason) in zip(positions, _map_in_order(pool, _centre, paths)):
+                if image is None:
+                    tqdm.write(f"skipped {names[position]!r}: {reason}")
+                yield image
+
+        unreadable = [position for position, outcome in enumerate(journal.outcomes) if outcome == "unreadable"]
+        mended = (position for position, image in zip(unreadable, read(unreadable)) if image is not None)
+        nb_done = next(mended, len(journal.outcomes))
+        del journal.outcomes[nb_done:]
+        with journal, tqdm(total=len(names), initial=nb_done, unit="file") as bar:
+            for image in read(range(nb_done, len(names))):
+                if image is None:
+                    journal.add("unreadable")
+                else:
+                    journal.add_image(image)
+                bar.update()
     counts = Counter(outcome if outcome in ("unreadable", "duplicate") else "kept" for outcome in journal.outcomes)
     if not counts["kept"]:
         journal.delete()
@@ -109,16 +123,13 @@ class _Journal:
     def __init__(self, output, names):
         self.rows_path = output.with_name(f".{output.name}.partial")
         self.path = output.with_name(f".{output.name}.journal")
-        listing = hashlib.sha256(b"\0".join(map(os.fsencode, names))).hexdigest()
+        self.listing = hashlib.sha256(b"\0".join([RULES, *map(os.fsencode, names)])).hexdigest()
         try:
             lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
             lines = [json.loads(line) for line in lines if line.endswith("\n")]
         except ValueError:
             lines = []
-        self.outcomes = self._still_true(lines[1:]) if lines[:1] == [listing] else []
-        self.digests = {outcome for outcome in self.outcomes if outcome not in ("unreadable", "duplicate")}
-        with atomic(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in [listing, *self.outcomes]))
+        self.outcomes = self._still_true(lines[1:]) if lines[:1] == [self.listing] else []
 
     def _still_true(self, outcomes):
         """The outcomes up to the first image that is not as it was: a power cut can lose what was written last."""
@@ -130,6 +141,9 @@ class _Journal:
         return outcomes
 
     def __enter__(self):
+        self.digests = {outcome for outcome in self.outcomes if outcome not in ("unreadable", "duplicate")}
+        with atomic(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in [self.listing, *self.outcomes]))
         self.rows_file = open(self.rows_path, "ab", buffering=0)
         self.rows_file.truncate(len(self.digests) * SIDE * SIDE * 3)
         self.file = open(self.path, "a", buffering=1)
@@ -159,15 +173,6 @@ class _Journal:
         self.path.unlink()
 
 
-def _list(source):
-    """Return the paths of the files below `source`, relative to it, sorted; hidden ones left out."""
-    names = []
-    for folder, folders, files in os.walk(source):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names += [(Path(folder) / name).relative_to(source) for name in files if not name.startswith(".")]
-    return [name.as_posix() for name in sorted(names)]
-
-
 def _map_in_order(pool, function, items):
     """Like `pool.map`, but only a few results wait to be taken: they are large."""
     waiting = deque()
@@ -182,22 +187,11 @@ def _map_in_order(pool, function, items):
 def _centre(path):
     """Return the uint8 (180, 180, 3) centre of a picture and None, or None and why it cannot be read."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(_square(ImageOps.exif_transpose(image))), None
-    except Exception as error:  # a damaged file can make a decoder raise anything
-        return None, str(error) or type(error).__name__
-
-
-def _square(image):
-    side = min(*image.size, SIDE)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side))
-    image = to_8_bits(image).convert("RGB")
-    return image if side == SIDE else image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-
-
-def to_8_bits(image):
-    """A picture of 16 bits a pixel, which `convert` would clip, with 8; any other as it is."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
-    return image
+        image = read_image(path, centre=SIDE)
+    except UnreadableImage as error:
+        return None, str(error)
+    except OSError as error:
+        return None, error.strerror
+    except MemoryError:
+        raise UserError(f"not enough memory to read {path}: free some, or take it out of the folder") from None
+    return np.asarray(image if image.width == SIDE else image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)), None
