@@ -4,7 +4,9 @@ Relative errors are of norms, |actual - expected| / |expected|, over all element
 float32, and elements that are small differences of large terms have no four correct digits of their own.
 """
 
+import itertools
 import os
+from math import comb
 
 import numpy as np
 import pytest
@@ -162,6 +164,41 @@ def test_both_methods_agree(size, monkeypatch):
     torch.testing.assert_close(plan(logits), expected, rtol=1e-9, atol=1e-12)
 
 
+def plain_entropy(logits, tuples, gradient_type, prior):
+    """Sum of the entropies of tuples, each from the table of its joint distribution."""
+    ones = logits.sigmoid() if gradient_type == "normal" else (logits > 0).double()
+    total = 0.0
+    for bits in tuples:
+        probabilities = []
+        for values in itertools.product((0, 1), repeat=len(bits)):
+            factors = [ones[:, bit] if value else 1 - ones[:, bit] for bit, value in zip(bits, values)]
+            probabilities.append(torch.stack(factors).prod(0).sum() + prior * (gradient_type != "normal"))
+        probabilities = torch.stack(probabilities) / sum(probabilities)
+        total -= torch.special.xlogy(probabilities, probabilities).sum()
+    return total
+
+
+@pytest.mark.parametrize("gradient_type", ["normal", "pseudo-smooth"])
+@pytest.mark.parametrize("size, number", [(2, 21), (3, 35), (4, 20), (5, 9)])
+def test_entropy_is_that_of_the_joint_distributions(gradient_type, size, number):
+    logits = logits_of(30, 7, dtype=torch.float64)
+    tuples = some_tuples(7, size, number)
+    gradient, entropy = losses.ShannonGradient(tuples, 7)(logits, gradient_type, prior=0.5)
+    torch.testing.assert_close(entropy, plain_entropy(logits, tuples, gradient_type, 0.5), rtol=1e-12, atol=0)
+    in_float32 = losses.ShannonGradient(tuples, 7)(logits.float(), gradient_type, prior=0.5)[1]
+    torch.testing.assert_close(in_float32, entropy, rtol=1e-6, atol=0)
+    assert torch.equal(gradient, losses.shannon_gradient(logits, tuples, gradient_type, 0.5))
+
+
+def test_entropy_of_equal_and_of_independent_bits():
+    same = torch.full((40, 5), 60.0)
+    independent = torch.tensor(list(itertools.product((-60.0, 60.0), repeat=5)))
+    for size in (2, 3, 4):
+        plan, nb_tuples = losses.ShannonGradient(losses.all_tuples(5, size), 5), comb(5, size)
+        assert abs(plan(same)[1].item()) < 1e-5 * nb_tuples
+        assert plan(independent)[1].item() == pytest.approx(nb_tuples * size * np.log(2), rel=1e-6)
+
+
 @pytest.mark.parametrize("tuples", [losses.all_tuples(10, 3), some_tuples(10, 4, 50)], ids=["all", "some"])
 def test_shannon_is_equivariant(tuples):
     """Neither the order of tuples, nor that of their bits, nor the bits' names, nor the instances' order matters."""
@@ -300,8 +337,9 @@ def test_everything_runs_on_the_logits_device(gradient_type):
         logits = torch.empty(100, 12, device="cuda")
         for tuples in (losses.all_tuples(12, 3), some_tuples(12, 4, 50), some_tuples(12, 5, 50)):
             plan = losses.ShannonGradient(tuples, 12, "cuda")
-            gradient = plan(logits, gradient_type)
+            gradient, entropy = plan(logits, gradient_type)
             assert gradient.device.type == "cuda" and gradient.shape == logits.shape
+            assert entropy.device.type == "cuda" and entropy.shape == ()
         pairs = logits.view(50, 2, 12)
         similar = torch.empty(50, dtype=torch.bool, device="cuda")
         labels = torch.empty(100, dtype=torch.int64, device="cuda")

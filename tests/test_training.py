@@ -1,9 +1,11 @@
 import json
+import math
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from math import comb
 
 import pytest
 import torch
@@ -59,7 +61,7 @@ def test_the_loss_is_minimised(model):
         trainer.loader.reseed(1)
         trainer.train(1)
         entry = trainer.aggregate()
-        last = entry["hamming_loss"] if model == "ShannonHamming" else entry["loss"]
+        last = entry["loss"]
         first = last if first is None else first
     assert last < first
     assert all(not torch.equal(a, b) for a, b in zip(before, trainer.parameters))
@@ -111,7 +113,18 @@ def test_shuffled_partial_tuples():
     trainer.loader.reseed(3)
     shuffled = trainer._shannon_gradient(logits)
     order = torch.from_numpy(MnistMosaic(MNIST, seed=3).label_stream.permutation(16))
-    torch.testing.assert_close(shuffled[:, order], trainer.shannon_gradient(logits[:, order].contiguous()))
+    plain, entropy = trainer.shannon_gradient(logits[:, order].contiguous())
+    torch.testing.assert_close(shuffled[0][:, order], plain)
+    torch.testing.assert_close(shuffled[1], entropy)
+
+
+def test_the_logged_loss_is_whole():
+    trainer = make(ShannonHammingTrainer, shannon_lambda=5.0, huber_loss_kwargs={"maximum_slope": 0.1})
+    trainer.train(1)
+    entry = trainer.aggregate()
+    shannon_loss = -5.0 * entry["shannon_entropy"] * comb(16, 3)
+    assert entry["loss"] == pytest.approx(entry["hamming_loss"] + entry["huber_loss"] + shannon_loss, rel=1e-6)
+    assert 0 < entry["shannon_entropy"] < 3 * math.log(2) and entry["huber_loss"] > 0
 
 
 def test_bfloat16_is_close_to_float32():

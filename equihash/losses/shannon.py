@@ -17,7 +17,7 @@ them.
 """
 
 from functools import lru_cache
-from math import comb
+from math import comb, log
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ def shannon_gradient(logits, tuples, gradient_type="normal", prior=1.0, chunk_si
         tuples = tuples.cpu().numpy()
     tuples = np.ascontiguousarray(tuples, dtype=np.int64)
     plan = _plan(tuples.tobytes(), tuples.shape, logits.shape[1], logits.device)
-    return plan(logits, gradient_type, prior, chunk_size)
+    return plan(logits, gradient_type, prior, chunk_size)[0]
 
 
 @lru_cache(maxsize=8)
@@ -96,7 +96,15 @@ class ShannonGradient:
 
     @torch.no_grad()
     def __call__(self, logits, gradient_type="normal", prior=1.0, chunk_size=512):
-        """See `shannon_gradient`."""
+        """Return the gradient and the sum of the entropies; see `shannon_gradient` for the parameters.
+
+        Returns
+        -------
+        gradient : float tensor (N, k)
+        entropy : float64 tensor ()
+            Sum of the tuples' entropies, in nats. Where they are "pseudo-smooth", those of the hard bits, smoothed by
+            the prior.
+        """
         z = logits.T.to(torch.promote_types(logits.dtype, torch.float32)).contiguous()
         soft = torch.stack([(-z).sigmoid(), z.sigmoid()], dim=1)
         if gradient_type == "normal":
@@ -106,8 +114,8 @@ class ShannonGradient:
         else:
             raise ValueError(f'gradient_type is "normal" or "pseudo-smooth", not {gradient_type!r}')
         with torch.autocast(logits.device.type, enabled=False):
-            gradient = self.method(soft, counted, prior, chunk_size)
-        return (gradient * soft.prod(dim=1) / len(logits)).T.to(logits.dtype)
+            gradient, entropy = self.method(soft, counted, prior, chunk_size)
+        return (gradient * soft.prod(dim=1) / len(logits)).T.to(logits.dtype), entropy
 
 
 class AllTuples:
@@ -121,7 +129,7 @@ class AllTuples:
         self.heads = torch.as_tensor(all_tuples(nb_bits, size - 1), device=device)
 
     def __call__(self, soft, counted, prior, chunk_size):
-        """Return the gradient's sum over tuples and values, (k, N).
+        """Return the gradient's sum over tuples and values, (k, N), and the sum of the entropies.
 
         Parameters
         ----------
@@ -135,18 +143,21 @@ class AllTuples:
         """
         nb_bits, _, nb_instances = soft.shape
         gradient = torch.zeros_like(soft[:, 0])
+        surprise = soft.new_zeros((), dtype=torch.float64)
         for heads in self.heads.split(max(1, BLOCK_ROWS >> self.heads.shape[1])):
             joints = soft.new_zeros(len(heads) << heads.shape[1], 2 * nb_bits)
             for chunk in counted.split(chunk_size, dim=2):
                 chunk = chunk.contiguous()
                 joints.addmm_(_products(chunk, heads).flatten(0, 1), chunk.flatten(0, 1).T)
-            logs = _log(joints + prior).view(len(heads), -1, nb_bits, 2)
+            joints, logs = _with_logs((joints + prior).view(len(heads), -1, nb_bits, 2))
             own = torch.zeros_like(logs[:, 0, :, 0], dtype=torch.bool).scatter_(1, heads, True)
+            surprise += (joints * logs).sum((1, 3), dtype=torch.float64).masked_fill_(own, 0.0).sum()
             ratios = (logs[..., 1] - logs[..., 0]).masked_fill_(own[:, None], 0.0).flatten(0, 1).T.contiguous()
             for start in range(0, nb_instances, chunk_size):
                 chunk = slice(start, start + chunk_size)
                 gradient[:, chunk].addmm_(ratios, _products(soft[..., chunk].contiguous(), heads).flatten(0, 1))
-        return gradient
+        size = self.heads.shape[1] + 1
+        return gradient, _entropy(surprise / size, comb(nb_bits, size), nb_instances + prior * 2**size)
 
 
 class SomeTuples:
@@ -167,12 +178,13 @@ class SomeTuples:
         chunk_size = max(1, min(chunk_size, BUFFER_SIZE // max(side.buffer_rows for side in self.sides)))
         joints = soft.new_zeros(self.joints_shape)
         self.sides[0].add_joints(joints, counted, chunk_size)
-        logs = _log(joints + prior)
+        joints, logs = _with_logs(joints + prior)
+        surprise = (joints[:-1] * logs[:-1]).sum(dtype=torch.float64)
         logs[-1] = 0.0
         gradient = torch.zeros_like(soft[:, 0])
         self.sides[0].add_gradient(gradient, logs, soft, chunk_size)
         self.sides[1].add_gradient(gradient, logs.transpose(1, 2), soft, chunk_size)
-        return gradient
+        return gradient, _entropy(surprise, len(joints) - 1, soft.shape[2] + prior * joints[0].numel())
 
 
 class Side:
@@ -270,6 +282,12 @@ def _products(signed, tuples):
     return products
 
 
-def _log(joints):
-    """Logarithm of sums that may have underflowed to 0: those weigh nothing, but must not make 0 * inf."""
-    return joints.clamp_(min=torch.finfo(joints.dtype).tiny).log_()
+def _with_logs(joints):
+    """Joint sums and their logarithms. Those that have underflowed to 0 weigh nothing, but must not make 0 * inf."""
+    joints.clamp_(min=torch.finfo(joints.dtype).tiny)
+    return joints, joints.log()
+
+
+def _entropy(surprise, nb_tuples, total):
+    """Sum of the entropies of tuples, from the sum of c log c over their joint sums c, which add up to `total` each."""
+    return nb_tuples * log(total) - surprise / total

@@ -17,7 +17,8 @@ class ShannonHammingTrainer(Trainer):
     """Minimise hamming_lambda * Hamming + Huber - shannon_lambda * sum of tuple entropies.
 
     The entropies are those of the joint distributions of tuples of bits over all logits of a step, hence the
-    joint loss. Source: M. Duchesneau, Learning Deep Equihash Functions.
+    joint loss. The log has, beside the loss, its Hamming and Huber part and the mean entropy of a tuple, in nats.
+    Source: M. Duchesneau, Learning Deep Equihash Functions.
 
     Parameters
     ----------
@@ -56,6 +57,7 @@ class ShannonHammingTrainer(Trainer):
         tuples = training_tuples(
             network.k, shannon_tuple_size, shannon_tuple_cover_size, shannon_minimum_number_of_tuples
         )
+        self.nb_tuples = len(tuples)
         options = {**SHANNON_GRADIENT, **shannon_gradient_kwargs}
         if options["gradient_type"] not in GRADIENT_TYPES:
             raise UserError(f"unknown gradient_type {options['gradient_type']!r}{nearest('', GRADIENT_TYPES)}")
@@ -71,15 +73,22 @@ class ShannonHammingTrainer(Trainer):
         pair_logits = logits.flatten(0, 1)  # (pairs of the step, 2, k)
         hamming = hamming_loss(pair_logits)
         huber = huber_loss(pair_logits, **self.huber_loss_kwargs)
-        gradient = self.shannon_lambda * self._shannon_gradient(logits.detach().flatten(0, -2))
-        self.record(hamming_loss=hamming, huber_loss=huber, shannon_gradient_norm=gradient.norm())
-        # a linear function of the logits, of value 0, that has exactly the Shannon gradient: the entropies
-        # themselves are not needed, and are not part of the logged loss
+        gradient, entropy = self._shannon_gradient(logits.detach().flatten(0, -2))
+        gradient = self.shannon_lambda * gradient
+        self.record(
+            hamming_loss=hamming,
+            huber_loss=huber,
+            shannon_entropy=entropy / self.nb_tuples,
+            shannon_gradient_norm=gradient.norm(),
+        )
+        # a linear function of the logits that has the value and the gradient of the Shannon loss
         shannon = (logits.flatten(0, -2) * gradient).sum()
-        return self.hamming_lambda * hamming + huber + (shannon - shannon.detach())
+        shannon = shannon - shannon.detach() - self.shannon_lambda * entropy
+        return self.hamming_lambda * hamming + huber + shannon
 
     def _shannon_gradient(self, logits):
         if not self.shuffle_logits:
             return self.shannon_gradient(logits)
         order = torch.from_numpy(self.loader.label_stream.permutation(logits.shape[-1])).to(logits.device)
-        return self.shannon_gradient(logits[:, order])[:, order.argsort()]
+        gradient, entropy = self.shannon_gradient(logits[:, order])
+        return gradient[:, order.argsort()], entropy
