@@ -1,4 +1,4 @@
-"""Pictures depend on nobody's matplotlibrc and leave the settings alone; names in them are no formulas."""
+"""Pictures do not depend on the user's matplotlibrc, nor change any setting; names in them are no formulas."""
 
 import json
 import os
@@ -93,9 +93,9 @@ def pictures(workspace):
 @pytest.mark.parametrize(
     "commands, number", [([TRAIN, SEARCH], 3), pytest.param(OTHERS, 8, marks=pytest.mark.slow)], ids=["some", "others"]
 )
-def test_nobodys_settings(commands, number, encoded, tmp_path):
-    """Under another matplotlibrc the pictures are the same, byte for byte, and nothing is said."""
-    pictures(encoded)  # those of other commands go
+def test_under_another_matplotlibrc(commands, number, encoded, tmp_path):
+    """The pictures are the same, byte for byte, and nothing is printed."""
+    pictures(encoded)  # no earlier ones
     for command in commands:
         encoded.check(command)
     expected = pictures(encoded)
@@ -108,7 +108,7 @@ def test_nobodys_settings(commands, number, encoded, tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    # what show_results.py has to say
+    # the words of show_results.py
     assert all(line.startswith(("drawn: ", "missing: ")) for line in result.stderr.splitlines()), result.stderr
     found = pictures(encoded)
     assert found.keys() == expected.keys() and len(found) == number

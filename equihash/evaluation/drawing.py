@@ -1,6 +1,6 @@
 """What all pictures share: colours, the files that they are drawn to, and how an instance is shown.
 
-matplotlib's pyplot is not used: its figures, backend and settings belong to whoever calls.
+matplotlib.pyplot is not used: its figures, its backend and the settings are the caller's.
 """
 
 import warnings
@@ -19,7 +19,8 @@ BLUE, ORANGE, GREEN, RED, GREY = "#3366aa", "#dd7722", "#2a9d4a", "#cc3333", "#8
 def figure_file(path, figsize, dpi=120):
     """Yield an empty `Figure` to draw in, and write it to `path` as PNG, atomically.
 
-    Within it matplotlib has its default settings, whatever a matplotlibrc says; afterwards those of the caller again.
+    Within it matplotlib has its default settings, whatever a matplotlibrc says. The caller's come back afterwards, and
+    nothing is written where drawing fails.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def figure_file(path, figsize, dpi=120):
         Pixels an inch.
     """
     with style.context("default"), warnings.catch_warnings():
-        # a name may be in any script
+        # the font does not have the letters of every name
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support .* natively")
         figure = Figure(figsize=figsize, dpi=dpi, layout="constrained")
         yield figure
@@ -39,12 +40,12 @@ def figure_file(path, figsize, dpi=120):
 
 
 def plain(text):
-    """Return `text` for matplotlib to show as it is, though it may look like a formula: $x$."""
+    """Return `text` escaped, for matplotlib to show as it is: no formula is made of $x$."""
     return text.replace("$", r"\$")
 
 
 def to_image(instance, loader):
-    """An instance as an array that imshow takes: (h, w) or (h, w, 3), floating point in [0, 1] or uint8."""
+    """Return an instance as an array that imshow takes: (h, w) or (h, w, 3), floating point in [0, 1] or uint8."""
     image = instance.cpu()
     if image.ndim == 3 and not getattr(loader, "HWC", True):
         image = image.permute(1, 2, 0)
