@@ -27,9 +27,9 @@ from equihash.devices import (
 from equihash.errors import Diverged, Locked, UserError
 from equihash.evaluation.collect import is_evaluated
 from equihash.evaluation.in_training import evaluate_in_training
-from equihash.evaluation.pictures import draw_instances, draw_training_curve
 from equihash.evaluation.report import report
 from equihash.evaluation.tables import in_training_line, results_table
+from equihash.evaluation.training_pictures import draw_instances, draw_training_curve
 from equihash.event_file import EventFile
 from equihash.experiment import DatabaseFiles, add_experiment_arguments, experiments_from_arguments
 from equihash.files import exists

@@ -3,10 +3,9 @@
 from itertools import cycle
 
 import numpy as np
-from matplotlib import pyplot as plt
 
 from equihash.evaluation.collect import ablated
-from equihash.evaluation.pictures import BLUE, GREEN, ORANGE, RED, _save
+from equihash.evaluation.drawing import BLUE, GREEN, ORANGE, RED, figure_file, plain
 from equihash.paths import DATA
 
 
@@ -36,30 +35,30 @@ def draw_ablations(task, database, lines):
 
 
 def _draw(path, title, key, values, lines):
-    figure, axis = plt.subplots(figsize=(6, 3.8), layout="constrained")
-    numbers = sorted({line.nb_lookups for line in lines})
-    for number, colour, marker in zip(numbers, cycle((BLUE, ORANGE, GREEN, RED)), cycle("os^D")):
-        part = sorted((line for line in lines if line.nb_lookups == number), key=lambda line: line.value)
-        means = [line.mean["perfect_retrieval_rate"] for line in part]
-        spreads = [line.spread["perfect_retrieval_rate"] for line in part]
-        axis.errorbar(
-            [line.value for line in part], means, np.nan_to_num(spreads), color=colour, marker=marker, markersize=5,
-            capsize=3, label=f"{number} lookup{'s' * (number > 1)}",
-        )  # fmt: skip
-    if calls_for_log(values):
-        axis.set_xscale("log")
-        axis.minorticks_off()
-        axis.set_xticks(ticks := _far_apart({line.value for line in lines}), [f"{value:g}" for value in ticks])
-    axis.set_xlabel(key.split(":")[-1])
-    axis.set_ylabel("perfect retrieval rate")
-    axis.set_ylim(0, 1)
-    axis.grid(alpha=0.3)
-    axis.legend()
-    seeds = sorted({line.nb_seeds for line in lines})
-    bars = "" if seeds == [1] else "\nbars: standard deviation over "
-    bars += "" if seeds == [1] else f"{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
-    axis.set_title(title + bars, fontsize=10)
-    _save(figure, path)
+    with figure_file(path, (6, 3.8)) as figure:
+        axis = figure.subplots()
+        numbers = sorted({line.nb_lookups for line in lines})
+        for number, colour, marker in zip(numbers, cycle((BLUE, ORANGE, GREEN, RED)), cycle("os^D")):
+            part = sorted((line for line in lines if line.nb_lookups == number), key=lambda line: line.value)
+            means = [line.mean["perfect_retrieval_rate"] for line in part]
+            spreads = [line.spread["perfect_retrieval_rate"] for line in part]
+            axis.errorbar(
+                [line.value for line in part], means, np.nan_to_num(spreads), color=colour, marker=marker, markersize=5,
+                capsize=3, label=f"{number} lookup{'s' * (number > 1)}",
+            )  # fmt: skip
+        if calls_for_log(values):
+            axis.set_xscale("log")
+            axis.minorticks_off()
+            axis.set_xticks(ticks := _far_apart({line.value for line in lines}), [f"{value:g}" for value in ticks])
+        axis.set_xlabel(plain(key.split(":")[-1]))
+        axis.set_ylabel("perfect retrieval rate")
+        axis.set_ylim(0, 1)
+        axis.grid(alpha=0.3)
+        axis.legend()
+        seeds = sorted({line.nb_seeds for line in lines})
+        bars = "" if seeds == [1] else "\nbars: standard deviation over "
+        bars += "" if seeds == [1] else f"{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+        axis.set_title(plain(title) + bars, fontsize=10)
 
 
 def calls_for_log(values):

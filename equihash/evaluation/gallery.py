@@ -1,10 +1,9 @@
 """The gallery: what single queries retrieved."""
 
 import numpy as np
-from matplotlib import pyplot as plt
 
 from equihash.datasets.procedural import ENCODING_SEED, ProceduralDatabase
-from equihash.evaluation.pictures import BLUE, GREY, ORANGE, _image, _save, _show
+from equihash.evaluation.drawing import BLUE, GREY, ORANGE, figure_file, plain, show, to_image
 from equihash.evaluation.retrieval import count_retrieved
 
 MARKS = {BLUE: "\u2713 ", ORANGE: "\u2717 ", GREY: "missed "}
@@ -46,32 +45,30 @@ def draw_gallery(path, database, index, nb_columns=11, nb_shown=2, nb_queries=20
                 title = f"{sign} queries, {kind} ({len(found)} of {len(codes)})"
                 kinds[title] = [(queries, *answer) for answer in zip(some, coloured)]
     items = ProceduralDatabase(labels.database, loader, ENCODING_SEED)
-    height, width = _image(items[0], loader).shape[:2]
+    height, width = to_image(items[0], loader).shape[:2]
     nb_rows = max(len(kinds), 1)
     size = (1.1 * nb_columns, (1.1 * height / width + 0.5) * nb_rows + 0.6)
-    figure, axes = plt.subplots(nb_rows, nb_columns, figsize=size, layout="constrained", squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for row_axes, (kind, answers) in zip(axes, kinds.items()):
-        points = {"xytext": (0, 18), "textcoords": "offset points"}
-        title = row_axes[0].annotate(kind, (0, 1), xycoords="axes fraction", fontsize=10, weight="bold", **points)
-        title.set_in_layout(False)  # it may reach over the next columns
-        column = 0
-        for queries, query, coloured in answers:
-            if column + 1 + len(coloured) > nb_columns:
-                break
-            _show(row_axes[column], queries[query], loader)
-            row_axes[column].set_title(f"query {query}", fontsize=8)
-            for axis, (item, colour) in zip(row_axes[column + 1 :], coloured):
-                _show(axis, items[item], loader, frame=colour)
-                axis.set_title(f"{MARKS[colour]}{item}", fontsize=8)
-            column += 2 + len(coloured)  # a column apart
-    figure.suptitle(
-        f"{files.experiment.model} {files.experiment.config['name']}, {files.database}: what one lookup retrieved\n"
-        "\u2713 blue: relevant   \u2717 orange: irrelevant   grey, dashed: missed\n",
-        fontsize=10, x=0.005, horizontalalignment="left",
-    )  # fmt: skip
-    _save(figure, path)
+    with figure_file(path, size) as figure:
+        axes = figure.subplots(nb_rows, nb_columns, squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for row_axes, (kind, answers) in zip(axes, kinds.items()):
+            points = {"xytext": (0, 18), "textcoords": "offset points"}
+            title = row_axes[0].annotate(kind, (0, 1), xycoords="axes fraction", fontsize=10, weight="bold", **points)
+            title.set_in_layout(False)  # it may reach over the next columns
+            column = 0
+            for queries, query, coloured in answers:
+                if column + 1 + len(coloured) > nb_columns:
+                    break
+                show(row_axes[column], queries[query], loader)
+                row_axes[column].set_title(f"query {query}", fontsize=8)
+                for axis, (item, colour) in zip(row_axes[column + 1 :], coloured):
+                    show(axis, items[item], loader, frame=colour)
+                    axis.set_title(f"{MARKS[colour]}{item}", fontsize=8)
+                column += 2 + len(coloured)  # a column apart
+        about = f"{files.experiment.model} {files.experiment.config['name']}, {files.database}: what one lookup retrieved"
+        legend = "\u2713 blue: relevant   \u2717 orange: irrelevant   grey, dashed: missed"
+        figure.suptitle(f"{plain(about)}\n{legend}\n", fontsize=10, x=0.005, horizontalalignment="left")
 
 
 def _coloured(retrieved, relevant, nb_shown):

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from equihash.errors import UserError
 from equihash.evaluation.collect import results_of_tables
-from equihash.evaluation.pictures import _save
+from equihash.evaluation.drawing import figure_file, plain
 from equihash.evaluation.prediction import Prediction, fit, from_mean_rates, measured
 
 BEYOND = (10**9, 10**11)  # sizes that are predicted
@@ -144,26 +143,26 @@ def draw_study(path, rows, title):
     numbers = sorted({row.nb_lookups for row in rows})
     columns = min(len(names) + 1, 3)
     lines = -(-(len(names) + 1) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 3.2 * lines), layout="constrained", squeeze=False)
-    colours = dict(zip(numbers, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(numbers)))))
-    for axis, name in zip(axes.flat, names):
-        for row in rows:
-            if row.name == name:
-                _draw_sizes(axis, row, colours[row.nb_lookups])
-        axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: _size(size)))
-        axis.set_ylim(0, 1)
-        axis.set_title(name, fontsize=10)
-        axis.grid(alpha=0.3)
-    for line in axes:
-        line[0].set_ylabel("perfect retrieval rate")
-    axes.flat[0].legend(title="lookups", fontsize=7, title_fontsize=7, ncols=2)
-    _draw_trade(axes.flat[len(names)], rows, names)
-    for axis in axes.flat[len(names) + 1 :]:
-        axis.axis("off")
-    figure.supxlabel("items in the database (dashed: predicted)", fontsize=10)
-    figure.suptitle(title, fontsize=11)
-    _save(figure, path)
+    with figure_file(path, (4 * columns, 3.2 * lines)) as figure:
+        axes = figure.subplots(lines, columns, squeeze=False)
+        colours = dict(zip(numbers, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(numbers)))))
+        for axis, name in zip(axes.flat, names):
+            for row in rows:
+                if row.name == name:
+                    _draw_sizes(axis, row, colours[row.nb_lookups])
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: _size(size)))
+            axis.set_ylim(0, 1)
+            axis.set_title(plain(name), fontsize=10)
+            axis.grid(alpha=0.3)
+        for line in axes:
+            line[0].set_ylabel("perfect retrieval rate")
+        axes.flat[0].legend(title="lookups", fontsize=7, title_fontsize=7, ncols=2)
+        _draw_trade(axes.flat[len(names)], rows, names)
+        for axis in axes.flat[len(names) + 1 :]:
+            axis.axis("off")
+        figure.supxlabel("items in the database (dashed: predicted)", fontsize=10)
+        figure.suptitle(plain(title), fontsize=11)
 
 
 def _draw_sizes(axis, row, colour):
@@ -179,7 +178,7 @@ def _draw_trade(axis, rows, names):
     for name, mark in zip(names, MARKS * len(names)):
         of_network = [row for row in rows if row.name == name]
         irrelevant, recall = [row.irrelevant for row in of_network], [row.recall for row in of_network]
-        axis.plot(irrelevant, recall, f"{mark}-", markersize=4, linewidth=1, label=name)
+        axis.plot(irrelevant, recall, f"{mark}-", markersize=4, linewidth=1, label=plain(name))
     axis.set_xscale("log")
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_ylim(0, 1)

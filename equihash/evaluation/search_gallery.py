@@ -1,8 +1,6 @@
 """The picture of single queries and what they found."""
 
-from matplotlib import pyplot as plt
-
-from equihash.evaluation.pictures import BLUE, GREEN, GREY, RED, _image, _save, _show
+from equihash.evaluation.drawing import BLUE, GREEN, GREY, RED, figure_file, plain, show, to_image
 from equihash.evaluation.querying import relevance
 
 COLOURS = {"relevant": GREEN, "irrelevant": RED, "missed": GREY, "unknown": BLUE}
@@ -24,23 +22,23 @@ def draw_search(path, searcher, queries, title, nb_shown=6):
     """
     rows = [(query, _shown(query, nb_shown)) for query in queries[:MOST_QUERIES]]
     columns = max(4, *(1 + len(shown) for _, shown in rows))  # as wide as the title, at least
-    height, width = _image(queries[0].instance, searcher.loader).shape[:2]
+    height, width = to_image(queries[0].instance, searcher.loader).shape[:2]
     size = (1.35 * columns, (1.35 * height / width + 0.42) * len(rows) + 0.6)
-    figure, axes = plt.subplots(len(rows), columns, figsize=size, layout="constrained", squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for (query, shown), row_axes in zip(rows, axes):
-        _show(row_axes[0], query.instance, searcher.loader)
-        kind, _, name = query.name.partition(" ")
-        row_axes[0].set_title(f"query: {kind}\n{_shortened(name)}", fontsize=7)
-        for axis, (item, kind) in zip(row_axes[1:], shown):
-            if item is None:
-                axis.text(0.5, 0.5, kind, ha="center", va="center", fontsize=8)
-                continue
-            _show(axis, searcher.items[item], searcher.loader, frame=COLOURS[kind])
-            axis.set_title(f"item {item}\n{kind}", fontsize=7)
-    figure.suptitle(title, fontsize=9)
-    _save(figure, path)
+    with figure_file(path, size) as figure:
+        axes = figure.subplots(len(rows), columns, squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for (query, shown), row_axes in zip(rows, axes):
+            show(row_axes[0], query.instance, searcher.loader)
+            kind, _, name = query.name.partition(" ")
+            row_axes[0].set_title(f"query: {kind}\n{plain(_shortened(name))}", fontsize=7)
+            for axis, (item, kind) in zip(row_axes[1:], shown):
+                if item is None:
+                    axis.text(0.5, 0.5, kind, ha="center", va="center", fontsize=8)
+                    continue
+                show(axis, searcher.items[item], searcher.loader, frame=COLOURS[kind])
+                axis.set_title(f"item {item}\n{kind}", fontsize=7)
+        figure.suptitle(plain(title), fontsize=9)
 
 
 def _shown(query, nb_shown):

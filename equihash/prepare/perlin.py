@@ -5,21 +5,18 @@ import shutil
 from pathlib import Path
 
 import h5py
-import matplotlib
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
 from tqdm import tqdm
 
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, RESOLUTIONS, WIDTH
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import UserError
+from equihash.evaluation.drawing import figure_file
 from equihash.files import atomic, locked, naming, write_all
 from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.prepare.download import download_hdf5
 from equihash.provenance import provenance
-
-matplotlib.use("Agg")
 
 PATH = "data/datasets/PerlinNoise/perlin180x270.hdf5"
 REPOSITORY = "duchema/perlin180x270"
@@ -85,8 +82,8 @@ def draw_perlin(output, path=PATH, nb_maps=500):
     The spectrum, averaged over the maps' rows, must fall off beyond the lattice frequency (dashed), and the largest
     step between neighbouring pixels must be far below full scale: there are no seams at the lattice lines.
     """
-    figure, axes = plt.subplots(len(RESOLUTIONS), 4, figsize=(13, 5), layout="constrained")
-    with h5py.File(path) as file:
+    with h5py.File(path) as file, figure_file(output, (13, 5), dpi=100) as figure:
+        axes = figure.subplots(len(RESOLUTIONS), 4)
         for row, (name, (period, _)) in zip(axes, RESOLUTIONS.items()):
             maps = file[name][:nb_maps].astype(np.float32)
             for axis, one in zip(row, maps[:3]):
@@ -101,9 +98,6 @@ def draw_perlin(output, path=PATH, nb_maps=500):
             step = max(np.abs(np.diff(maps, axis=axis)).max() for axis in (1, 2))
             row[0].set_title(f"{name}: {maps.min():.0f} to {maps.max():.0f}, mean {maps.mean():.2f}", fontsize=9)
             row[1].set_title(f"standard deviation {maps.std():.1f}, largest step {step:.0f}", fontsize=9)
-    with atomic(output) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
-    plt.close(figure)
 
 
 def download_perlin(output=PATH):

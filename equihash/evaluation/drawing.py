@@ -1,0 +1,64 @@
+"""What all pictures share: colours, the files that they are drawn to, and how an instance is shown.
+
+matplotlib.pyplot is not used: its figures, its backend and the settings are the caller's.
+"""
+
+import warnings
+from contextlib import contextmanager
+
+import torch
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from equihash.files import atomic
+
+BLUE, ORANGE, GREEN, RED, GREY = "#3366aa", "#dd7722", "#2a9d4a", "#cc3333", "#888888"
+
+
+@contextmanager
+def figure_file(path, figsize, dpi=120):
+    """Yield an empty `Figure` to draw in, and write it to `path` as PNG, atomically.
+
+    Within it matplotlib has its default settings, whatever a matplotlibrc says. The caller's come back afterwards, and
+    nothing is written where drawing fails.
+
+    Parameters
+    ----------
+    path : Path
+    figsize : tuple of float
+        Width and height, inches.
+    dpi : int
+        Pixels an inch.
+    """
+    with style.context("default"), warnings.catch_warnings():
+        # the font does not have the letters of every name
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support .* natively")
+        figure = Figure(figsize=figsize, dpi=dpi, layout="constrained")
+        yield figure
+        with atomic(path) as temporary:
+            figure.savefig(temporary, format="png")
+
+
+def plain(text):
+    """Return `text` escaped, for matplotlib to show as it is: no formula is made of $x$."""
+    return text.replace("$", r"\$")
+
+
+def to_image(instance, loader):
+    """Return an instance as an array that imshow takes: (h, w) or (h, w, 3), floating point in [0, 1] or uint8."""
+    image = instance.cpu()
+    if image.ndim == 3 and not getattr(loader, "HWC", True):
+        image = image.permute(1, 2, 0)
+    return torch.clamp(image, 0, 1).numpy() if image.is_floating_point() else image.numpy()
+
+
+def show(axis, instance, loader, frame=None):
+    """Show an instance on an axis, in a frame of a colour (dashed if it is GREY) or None."""
+    axis.imshow(to_image(instance, loader), cmap="gray")
+    axis.axis("on")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(frame is not None)
+        if frame is not None:
+            spine.set(color=frame, linewidth=2.5, linestyle="--" if frame == GREY else "-")
