@@ -19,29 +19,35 @@ def draw_instances(path, loader, nb_classes=4, nb_instances=6, seed=0):
 
 
 def draw_training_curve(path, training_log, results):
-    """Draw the logged losses and the recall and worst entropies of the in-training evaluations by step."""
-    with figure_file(path, (12, 3.4)) as figure:
-        axes = figure.subplots(1, 3)
-        names = sorted({name for entry in training_log.values() for name in entry if name.endswith("loss")})
-        for name in names:
-            steps = [step for step, entry in training_log.items() if name in entry]
-            axes[0].plot(steps, [training_log[step][name] for step in steps], ".-", label=name.replace("_", " "))
-        axes[0].set_title("loss")
+    """Draw the logged losses and the recall and worst entropies of the in-training evaluations by step.
+
+    What is logged under another name that ends with "loss" has its own axis: parts of a loss differ from it in size.
+    """
+    names = {name for entry in training_log.values() for name in entry if name.endswith("loss")}
+    parts = sorted(names - {"loss"})
+    with figure_file(path, (15 if parts else 12, 3.4)) as figure:
+        *losses, recall, entropy = figure.subplots(1, 3 + bool(parts))
+        for axis, title, shown in zip(losses, ("loss", "parts of the loss"), (["loss"], parts)):
+            for name in shown:
+                steps = [step for step, entry in training_log.items() if name in entry]
+                values = [training_log[step][name] for step in steps]
+                axis.plot(steps, values, ".-", color=BLUE if name == "loss" else None, label=name.replace("_", " "))
+            axis.set_title(title)
         for which, style in (("train", "--"), ("valid", "-")):
             steps = [step for step, found in results[which].items() if "recall" in found]
             for distance, colour in enumerate((BLUE, ORANGE, GREEN)):
                 values = [results[which][step]["recall"][distance] for step in steps]
-                axes[1].plot(steps, values, style, color=colour, marker=".", label=f"{which}, Hamming <= {distance}")
+                recall.plot(steps, values, style, color=colour, marker=".", label=f"{which}, Hamming <= {distance}")
             for size, colour in zip(range(1, 5), (BLUE, ORANGE, GREEN, RED)):
                 values = [results[which][step]["worst_entropies"][size] / size for step in steps]
                 label = f"{which}, {size} bit{'s' * (size > 1)}"
-                axes[2].plot(steps, values, style, color=colour, marker=".", label=label)
-        axes[1].set_title("recall of positive pairs")
-        axes[2].set_title("worst entropy per bit")
-        for axis in axes:
+                entropy.plot(steps, values, style, color=colour, marker=".", label=label)
+        recall.set_title("recall of positive pairs")
+        entropy.set_title("worst entropy per bit")
+        for axis in figure.axes:
             axis.set_xlabel("step")
             axis.grid(alpha=0.3)
             if axis.lines:
                 axis.legend(fontsize=6)
-        axes[1].set_ylim(0, 1)
-        axes[2].set_ylim(0, 1.02)
+        recall.set_ylim(0, 1)
+        entropy.set_ylim(0, 1.02)
