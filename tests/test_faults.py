@@ -1,0 +1,102 @@
+"""Every write, fsync and rename of every stage fails in turn, and so do some allocations.
+
+A fault is one clear line and exit code 2, leaves no file half written, and the same command again ends as an undisturbed
+run does. The faults are made in the C library (faults.c), below Python, numpy, HDF5 and PyTorch.
+"""
+
+import errno
+import os
+import platform
+import random
+import subprocess
+import sysconfig
+
+import pytest
+from conftest import REPOSITORY
+from stages import CURRENT, PREPARE, STAGES, Stages, write_idx_files
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+
+WRITE, FSYNC, RENAME, ALLOCATE = 1, 2, 3, 4
+# arguments of faults_arm but for the number: kind, error, whether all that follow fail, too
+FAULTS = {
+    "a write fails": (WRITE, errno.EIO, 0),
+    "the disk is full": (WRITE, errno.ENOSPC, 1),
+    "an fsync fails": (FSYNC, errno.EIO, 0),
+    "a rename fails": (RENAME, errno.EIO, 0),
+    "an allocation fails": (ALLOCATE, errno.ENOMEM, 0),
+}
+VIEWS = (".png", ".jsonl", ".html")  # made again of what is there; report.html with its pictures
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    library = tmp_path_factory.mktemp("faults") / "faults.so"
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()
+    command = [*compiler, "-O1", "-shared", "-fPIC", "-o", library, REPOSITORY / "tests" / "faults.c", "-ldl"]
+    subprocess.run(command, check=True)
+    stages = Stages(tmp_path_factory.mktemp("stages"), library)
+    write_idx_files(stages.folder / "idx")
+    yield stages
+    stages.server.kill()
+    stages.server.wait()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stages):
+    """What each stage makes."""
+    contents = {}
+    for stage, (command, names) in STAGES.items():
+        for before in PREPARE if stage == "encode" else ():
+            stages.start(before)
+        assert stages.start(command)
+        contents[stage] = stages.contents(names)
+    return contents
+
+
+def fail(stages, expected, stage, fault, number):
+    """Let the `number`-th call of a kind fail in a stage; return the number of calls and whether the stage ended well."""
+    command, names = STAGES[stage]
+    kind, code, for_good = FAULTS[fault]
+    for name in names:
+        (stages.folder / name).unlink(missing_ok=True)
+    if stage not in ("train", "encode"):  # those resume what is there
+        (stages.folder / names[0]).write_text("old")
+    status, output = stages.ask(command, fault=[kind, number, code, for_good])
+    *lines, count = output.splitlines()
+    exit_code = os.waitstatus_to_exitcode(status)
+    if number:
+        assert exit_code == 0 or exit_code == 2 and lines[-1].startswith("error: "), output
+        assert "Traceback" not in output and sum("error: " in line for line in lines) == (exit_code == 2), output
+        assert "damaged" not in output.replace("is undamaged", ""), output
+        words = "out of memory" if kind == ALLOCATE else os.strerror(code)
+        assert exit_code == 0 or words in lines[-1], output
+        for name in names if stage not in ("train", "encode") else ():
+            path = stages.folder / name
+            assert not path.exists() or path.suffix in VIEWS or path.read_bytes() in (b"old", expected[name]), name
+    assert stages.start(command)
+    made = stages.contents(names)
+    assert all(made[name] == expected[name] for name in names), [n for n in names if made[n] != expected[n]]
+    assert not [path for name in names for path in (stages.folder / name).parent.glob(".*")]
+    return int(count), exit_code == 0
+
+
+@pytest.mark.parametrize("stage", ["train", "encode", "merge", "build_index", "evaluate_collisions"])
+def test_some_faults(stages, undisturbed, stage):
+    chance = random.Random(stage)
+    for fault in ("a write fails", "the disk is full", "an allocation fails"):
+        count, _ = fail(stages, undisturbed[stage], stage, fault, 0)
+        fail(stages, undisturbed[stage], stage, fault, chance.randint(1, count))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_all_faults(stages, undisturbed, stage, fault):
+    """Allocations, of which there are thousands, are sampled."""
+    count, _ = fail(stages, undisturbed[stage], stage, fault, 0)
+    numbers = range(1, count + 1)
+    if fault == "an allocation fails":
+        numbers = sorted(random.Random(stage).sample(numbers, min(count, 40)))
+    survived = [fail(stages, undisturbed[stage], stage, fault, number)[1] for number in numbers]
+    print(f"{stage}: {fault}, {len(survived)} of {count} tried, {sum(survived)} without effect, 0 lost")
