@@ -1,7 +1,9 @@
 """A user's mistake is one clear line and exit code 2, never a traceback."""
 
 import difflib
+import io
 import os
+import signal
 import sys
 
 
@@ -36,10 +38,15 @@ def run(main, memory=""):
     memory : str
         What makes it need less memory, for the message where there is too little.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # characters that the terminal cannot show
     try:
         main()
+        print(end="", flush=True)  # here, where an error can be reported
     except UserError as error:
         sys.exit(_report(str(error), 2))
+    except BrokenPipeError:  # nobody reads the output any more: `| head`
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:  # the disk is full, the folder read-only, ...
         where = f"{error.filename}: " if error.filename else ""
         reason = os.strerror(error.errno) if error.errno else error
@@ -50,6 +57,11 @@ def run(main, memory=""):
         sys.exit(_report(f"out of memory{memory and '; less is needed with '}{memory}", 2))
     except KeyboardInterrupt:
         sys.exit(_report("interrupted", 130))
+    finally:
+        try:
+            print(end="", flush=True)
+        except OSError:  # Python would try again at its end, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # of PyTorch, on a GPU and on a CPU
