@@ -14,7 +14,6 @@ from contextlib import ExitStack
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from equihash import distributed
 from equihash._checksum import checksums
@@ -36,6 +35,7 @@ from equihash.files import (
 )
 from equihash.inference import compute_logits
 from equihash.labels import Labels
+from equihash.progress import progress_bar
 from equihash.provenance import check_provenance, provenance, work_of
 from equihash.search import InvertedIndex
 from equihash.state import build_loader, build_network, check_instances, load_state, load_weights, weights_digest
@@ -403,7 +403,7 @@ def merge_shards(files, nb_jobs, force=False):
         create_dataset(file, "checksums", all_checksums.shape, np.uint64)[...] = all_checksums
         set_provenance(file, made_by)
         first = 0
-        for shard in tqdm(shards, desc="merging", unit="shard", leave=False):
+        for shard in progress_bar(shards, desc="merging", unit="shard", leave=False):
             for start in range(0, len(shard.values), MERGE_BLOCK):
                 block = shard.values[start : start + MERGE_BLOCK]
                 codes[first : first + len(block)] = block

@@ -9,13 +9,13 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
-from tqdm import tqdm
 
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, RESOLUTIONS, WIDTH
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import UserError
 from equihash.files import atomic, create_hdf5, locked, naming, set_provenance, write_all
 from equihash.prepare.download import download_hdf5
+from equihash.progress import progress_bar
 from equihash.provenance import provenance
 
 matplotlib.use("Agg")
@@ -59,7 +59,7 @@ def _prepare_perlin(nb_maps, output):
     with (
         naming(partial),
         open(partial, "ab", buffering=0) as file,
-        tqdm(total=nb_batches * BATCH, initial=done * BATCH, unit="map") as bar,
+        progress_bar(total=nb_batches * BATCH, initial=done * BATCH, unit="map") as bar,
     ):
         file.truncate(done * batch_bytes)
         for number in range(done, nb_batches):
