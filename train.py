@@ -80,7 +80,7 @@ def main():
         for experiment in experiments:
             print(json.dumps(experiment.config, indent=2))
         return
-    labels = args.database_name and labels_path(args.task, args.database_name)
+    labels = None if args.database_name is None else labels_path(args.task, args.database_name)
     if labels and (args.no_save or not labels.is_file()):
         raise UserError(
             "--database_name needs the saved state: leave out --no_save" if args.no_save else

@@ -15,7 +15,7 @@ import torch
 from equihash import datasets, models, optimizers, trainers
 from equihash.errors import UserError, nearest
 from equihash.files import read_json
-from equihash.paths import CONFIGS, check_task, folders_with
+from equihash.paths import CONFIGS, check_model
 
 TOP_KEYS = {"name": str, "seed": int, "nb_steps": int, "eval_freq": int, "eval_size": int}
 FREE = ("optim_kwargs", "lr_scheduler_kwargs")  # handed to optimizers and schedules, which know their keys
@@ -49,12 +49,9 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
     UserError
         Something does not exist, or a value does not fit.
     """
-    check_task(task)
+    check_model(task, model)
     task_folder = CONFIGS / task
     model_folder = task_folder / model
-    if not (model_folder / "modelconfig.json").is_file():
-        models_there = folders_with(task_folder, "modelconfig.json")
-        raise UserError(f"unknown model {model!r} for task {task}{nearest(model, models_there)}")
     config = complete(merge(*map(_read_dict, (task_folder / "taskconfig.json", model_folder / "modelconfig.json"))))
     if variant is not None:
         header, rows = read_variants(task, model, variant)
@@ -74,10 +71,11 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
 
 def read_variants(task, model, variant):
     """Return the header and the rows of a variant table: (list of str, list of lists)."""
+    check_model(task, model)
     folder = CONFIGS / task / model
     path = folder / f"{variant}.json"
-    if not path.is_file():
-        there = [file.stem for file in folder.glob("*.json") if file.stem != "modelconfig"]
+    there = [file.stem for file in folder.glob("*.json") if file.stem != "modelconfig"]
+    if variant not in there:
         raise UserError(f"unknown variant {variant!r} for {task} {model}{nearest(variant, there)}")
     table = read_json(path)
     if not (isinstance(table, list) and len(table) > 1 and all(isinstance(row, list) for row in table)):

@@ -11,9 +11,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
-from equihash import files
+from equihash import files, progress
 from equihash.errors import Locked
 
 
@@ -25,16 +24,21 @@ def start():
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(days=1))
     atexit.register(dist.destroy_process_group)
     if not is_first():
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w", errors="replace")
 
 
 def nb_processes():
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return int(os.environ["WORLD_SIZE"]) if _are_several() else 1
 
 
 def rank():
     """Number of this process, from 0."""
-    return int(os.environ.get("RANK", 0))
+    return int(os.environ["RANK"]) if _are_several() else 0
+
+
+def _are_several():
+    """Whether all is set that the processes need to meet; clusters and shells set some of it for other purposes."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 
 
 def is_first():
@@ -71,8 +75,8 @@ def any_of(flag):
 
 
 def progress_bar(**options):
-    """A tqdm bar that only the first process shows."""
-    return tqdm(**options, leave=False) if is_first() else tqdm(disable=True)
+    """`equihash.progress.progress_bar` that only the first process shows."""
+    return progress.progress_bar(**options, leave=False) if is_first() else progress.progress_bar(disable=True)
 
 
 def wait():

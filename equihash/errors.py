@@ -3,7 +3,10 @@
 import difflib
 import io
 import os
+import signal
 import sys
+import traceback
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -42,25 +45,44 @@ def run(main, memory=""):
         What makes it need less memory, for the message where there is too little.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may have letters that a terminal lacks
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that the terminal cannot show
     try:
         main()
+        print(end="", flush=True)  # here, where an error can be reported
     except UserError as error:
         sys.exit(_report(str(error), 2))
+    except BrokenPipeError:  # nobody reads the output any more: `| head`
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:  # the disk is full, the folder read-only, ...
+        if error.errno is None:  # not of the system: a mistake in a program
+            raise
         where = f"{error.filename}: " if error.filename else ""
-        reason = os.strerror(error.errno) if error.errno else error
-        sys.exit(_report(f"{where}{reason}; what was there before is undamaged", 2))
+        reason = f"{where}{os.strerror(error.errno)} (in {_place(error)})"
+        sys.exit(_report(f"{reason}; what was there before is undamaged", 2))
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         sys.exit(_report(f"out of memory{memory and '; less is needed with '}{memory}", 2))
     except KeyboardInterrupt:
         sys.exit(_report("interrupted", 130))
+    finally:
+        try:
+            print(end="", flush=True)
+        except OSError:  # Python would try again at its end, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # of PyTorch, on a GPU and on a CPU
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def _place(error):
+    """The last line of this repository that an error passed through: "equihash/files.py, line 40"."""
+    root = Path(__file__).parent.parent
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [frame for frame in frames if frame[0].is_relative_to(root) and "site-packages" not in frame[0].parts]
+    path, line = own[-1] if own else frames[-1]
+    return f"{path.relative_to(root) if own else path}, line {line}"
 
 
 def _report(message, code):

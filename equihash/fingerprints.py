@@ -14,7 +14,6 @@ from contextlib import ExitStack
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from equihash import distributed
 from equihash._checksum import checksums
@@ -25,6 +24,7 @@ from equihash.files import atomic, digest_of, exists, locked, naming, write_all
 from equihash.hdf5 import Hdf5File, create_dataset, create_hdf5, set_provenance
 from equihash.inference import compute_logits
 from equihash.labels import Labels
+from equihash.progress import progress_bar
 from equihash.provenance import check_provenance, provenance, work_of
 from equihash.search import InvertedIndex
 from equihash.state import build_loader, build_network, check_instances, load_state, load_weights, weights_digest
@@ -396,7 +396,7 @@ def merge_shards(files, nb_jobs, force=False):
         create_dataset(file, "checksums", all_checksums.shape, np.uint64)[...] = all_checksums
         set_provenance(file, made_by)
         first = 0
-        for job_id in tqdm(range(nb_jobs), desc="merging", unit="shard", leave=False):
+        for job_id in progress_bar(range(nb_jobs), desc="merging", unit="shard", leave=False):
             with Hdf5File(files.shard(job_id, nb_jobs)) as shard:
                 values = shard.dataset("codes").map()
             for start in range(0, len(values), MERGE_BLOCK):

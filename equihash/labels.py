@@ -15,13 +15,13 @@ import functools
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from equihash._checksum import checksum
 from equihash.class_numbers import class_numbers_to_labels, labels_to_class_numbers
 from equihash.errors import UserError
 from equihash.files import atomic, digest_of, sample_digest
 from equihash.hdf5 import Hdf5File, create_dataset, create_hdf5, set_provenance
+from equihash.progress import progress_bar
 from equihash.provenance import provenance
 from equihash.search import InvertedIndex
 
@@ -64,7 +64,7 @@ def generate_labels(path, bank_size, mosaic_shape, database_size, nb_positive, n
     with atomic(path) as temporary, create_hdf5(temporary) as file:
         database = create_dataset(file, "database", (database_size, *mosaic_shape), dtype)
         total = 0
-        for first in tqdm(range(0, database_size, BLOCK_SIZE), desc="database", unit="M", leave=False):
+        for first in progress_bar(range(0, database_size, BLOCK_SIZE), desc="database", unit="M", leave=False):
             count = min(BLOCK_SIZE, database_size - first)
             block = labels_of(stream.randint(0, nb_classes, count, dtype=np.uint64))
             database[first : first + count] = block
@@ -194,7 +194,7 @@ def members(database, bank_size, numbers):
     unique, inverse = np.unique(numbers, return_inverse=True)
     index = InvertedIndex.build(_as_codes(unique))
     owners, items = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for first in tqdm(range(0, len(database), BLOCK_SIZE), desc="ground truth", unit="M", leave=False):
+    for first in progress_bar(range(0, len(database), BLOCK_SIZE), desc="ground truth", unit="M", leave=False):
         block = labels_to_class_numbers(database[first : first + BLOCK_SIZE], bank_size)
         offsets, owner = index.lookup(_as_codes(block))
         owners.append(owner)

@@ -1,5 +1,6 @@
 """Where configurations and data lie, relative to the repository's root."""
 
+import os
 from pathlib import Path
 
 from equihash.errors import UserError, nearest
@@ -10,8 +11,19 @@ DATA = Path("data")
 
 def check_task(task):
     """Raise a `UserError` unless there is configs/TASK/taskconfig.json."""
-    if not (CONFIGS / task / "taskconfig.json").is_file():
-        raise UserError(f"unknown task {task!r}{nearest(task, folders_with(CONFIGS, 'taskconfig.json'))}")
+    if not CONFIGS.is_dir():
+        raise UserError(f"run it from the repository's folder (there is no {CONFIGS}/ here)")
+    tasks = folders_with(CONFIGS, "taskconfig.json")
+    if task not in tasks:
+        raise UserError(f"unknown task {task!r}{nearest(task, tasks)}")
+
+
+def check_model(task, model):
+    """Raise a `UserError` unless there are configs/TASK/taskconfig.json and configs/TASK/MODEL/modelconfig.json."""
+    check_task(task)
+    models = folders_with(CONFIGS / task, "modelconfig.json")
+    if model not in models:
+        raise UserError(f"unknown model {model!r} for task {task}{nearest(model, models)}")
 
 
 def folders_with(folder, name):
@@ -20,4 +32,17 @@ def folders_with(folder, name):
 
 
 def labels_path(task, name):
+    """Return the path of a database's labels.
+
+    Raises
+    ------
+    UserError
+        `name` cannot be the name of a file.
+    """
+    # 100 bytes leave room for what the names of files put around it
+    if not name.isprintable() or "/" in name or name.startswith(".") or not 0 < len(os.fsencode(name)) <= 100:
+        raise UserError(
+            f"{name[:100]!r} cannot be the name of a database: it must be 1 to 100 bytes long, printable, without / and "
+            "without a dot in front"
+        )
     return DATA / "labels" / task / f"{name}.hdf5"

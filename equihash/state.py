@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import sys
 import zipfile
 import zlib
@@ -63,12 +64,17 @@ def check_instances(network, loader):
 
 def check_weights(network, step):
     """Raise `Diverged` where the weights after `step` are not finite, and must not be saved."""
-    for name, tensor in network.state_dict().items():
-        if not tensor.isfinite().all():
-            raise Diverged(
-                f"{name} is not finite at step {step}: training stopped, the last saved state is kept; "
-                "lower optim_kwargs:lr or clip_value"
-            )
+    name = _not_finite(network)
+    if name is not None:
+        raise Diverged(
+            f"{name} is not finite at step {step}: training stopped, the last saved state is kept; "
+            "lower optim_kwargs:lr or clip_value"
+        )
+
+
+def _not_finite(network):
+    """Name of the first of the network's weights that hold NaN or infinity, or None."""
+    return next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None)
 
 
 def save_state(path, config, network, trainer, results, provenance):
@@ -136,6 +142,7 @@ def load_state(path, command):
         step, log = plain["trainer"].get("step"), plain["trainer"].get("training_log", {}).items()
         whole = type(step) is int and step >= 0
         whole = whole and all(isinstance(value, torch.Tensor) for value in plain["net"].values())
+        whole = whole and all(isinstance(name, str) for name in plain["net"])
         whole = whole and all(map(_is_result, [*log, *plain["train_results"].items(), *plain["valid_results"].items()]))
         json.dumps([plain["provenance"], plain["config"], [*log], plain["train_results"], plain["valid_results"]])
     except (RecursionError, RuntimeError, ValueError, AttributeError, TypeError):
@@ -205,12 +212,20 @@ def load_trainer(trainer, saved, path):
 
 
 def load_weights(network, weights, path):
-    """Put a state's weights into `network`, or say in one line why they do not fit."""
+    """Put a state's weights into `network`, or say in one line why they do not fit.
+
+    DataParallel and torch.compile put a word before each name: weights saved from them fit, too.
+    """
+    if not network.state_dict().keys() & weights.keys():
+        weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): tensor for name, tensor in weights.items()}
     try:
         network.load_state_dict(weights)
     except (RuntimeError, AttributeError) as error:
         lines = str(error).splitlines()
         raise UserError(f"{path} is of another network: {lines[min(1, len(lines) - 1)].strip()}") from None
+    name = _not_finite(network)
+    if name is not None:
+        raise UserError(f"{path}: {name} holds values that are not finite: train again with --no_load, or use -l STEP")
 
 
 def check_same_config(state, current, precision, path, banks=None):

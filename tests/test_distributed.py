@@ -65,9 +65,17 @@ def test_two_processes_train_as_one(tmp_path, unused_port):
 
 
 def test_micro_batches_must_be_shared_evenly(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setattr(distributed, "nb_processes", lambda: 4)
     with pytest.raises(UserError, match="must be a multiple of the number of processes"):
         HashNetTrainer(MnistMosaicCNN(k=16), MnistMosaic(MNIST, size=8), nb_batch_per_step=6)
+
+
+def test_part_of_the_environment_starts_nothing(monkeypatch):
+    """Clusters and shells set some of the variables, too."""
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "2")
+        assert distributed.nb_processes() == 1 and distributed.rank() == 0
+    distributed.start()
 
 
 def torchrun(workspace, command):

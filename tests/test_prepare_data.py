@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -69,22 +71,69 @@ def test_mnist_file_is_the_shipped_one(idx_files, place):
 
 
 def test_mnist_download(idx_files, place, monkeypatch):
-    """torchvision's own download, from a mirror on this machine."""
+    """From a mirror on this machine, after one that has nothing."""
     mirror = place.folder / "mirror"
     mirror.mkdir()
-    resources = []
     for name in (file[0] for file in (*mnist.IMAGES, *mnist.LABELS)):
         (mirror / f"{name}.gz").write_bytes(gzip.compress((idx_files / name).read_bytes(), 1))
-        resources.append((f"{name}.gz", None))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=mirror))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-    monkeypatch.setattr(MNIST, "resources", resources)
-    place.check("prepare_data.py mnist")
+    with serving(partial(QuietHandler, directory=mirror)) as url:
+        monkeypatch.setattr(MNIST, "mirrors", [f"{url}nothing/", url])
+        place.check("prepare_data.py mnist")
     assert MnistMosaic(place.folder / mnist.PATH, which="test").bank_size == 10_000
-    server.shutdown()
-    server.server_close()
     place.refuse("prepare_data.py mnist", "cannot be downloaded", "--source")
+
+
+def answer(status, content=b"", **headers):
+    """What a server does: send these."""
+
+    def send(handler):
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return send
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        lambda handler: handler.server.ended.wait(),
+        lambda handler: handler.wfile.write(b"garbage\r\n"),
+        answer(200, b"garbage"),
+        answer(200, gzip.compress(b"garbage")),
+        answer(200, gzip.compress(b"garbage")[:20]),
+        answer(200, b"garbage", Content_Length="1000"),
+        answer(302, Location="/again"),
+        answer(302, Location="http://[/"),
+        answer(302, Location="file:///etc/hostname"),
+        answer(404),
+    ],
+    ids=["silent", "no HTTP", "no gzip", "no idx", "gzip cut", "reply cut", "redirect loop", "no URL", "file", "404"],
+)
+def test_mnist_from_a_bad_server(place, monkeypatch, reply):
+    class Handler(QuietHandler):
+        do_GET = do_HEAD = reply
+
+    monkeypatch.setattr(mnist, "TIMEOUT", 0.3)
+    monkeypatch.setattr(tempfile, "tempdir", str(place.folder))
+    before = sorted(place.folder.rglob("*"))
+    with serving(Handler) as url:
+        monkeypatch.setattr(MNIST, "mirrors", [url])
+        place.refuse("prepare_data.py mnist", "MNIST cannot be downloaded", url, "--source")
+    assert sorted(place.folder.rglob("*")) == before
+
+
+@contextmanager
+def serving(handler):
+    """Serve HTTP on this machine; yields the URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.ended = threading.Event()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.ended.set()
+        server.shutdown()
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -18,7 +18,7 @@ from equihash.devices import select_precision
 from equihash.errors import UserError
 from equihash.event_file import EventFile
 from equihash.models import MnistMosaicCNN
-from equihash.state import load_state, weights_digest
+from equihash.state import load_state, load_weights, weights_digest
 from equihash.trainers import HashNetTrainer, JMLHTrainer, ShannonHammingTrainer, Trainer
 
 MODELS = ("ShannonHamming", "HashNet", "JMLH")
@@ -345,6 +345,32 @@ def test_published_state_loads_and_trains_on(workspace):
     assert ours["trainer"]["step"] == start + 2
     assert set(ours["train_results"]) >= {start, start + 2}
     assert ours["trainer"]["optim"]["state"][0]["step"] > start
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_weights_saved_from_a_wrapped_network_load(prefix):
+    """DataParallel and torch.compile put a word before each name."""
+    trained, network = make(HashNetTrainer, seed=1).network, make(HashNetTrainer).network
+    weights = {f"{prefix}{name}": tensor for name, tensor in trained.state_dict().items()}
+    load_weights(network, weights, "state.pth")
+    assert_same(dict(network.state_dict()), dict(trained.state_dict()))
+    if prefix == "module.":
+        load_weights(nn.DataParallel(network), weights, "state.pth")
+
+
+def test_a_module_of_the_networks_own_keeps_its_name():
+    network = nn.Sequential()
+    network.module = nn.Linear(2, 3)
+    load_weights(network, {name: torch.ones_like(tensor) for name, tensor in network.state_dict().items()}, "state.pth")
+    assert network.module.weight.eq(1).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_used(value):
+    weights = make(HashNetTrainer).network.state_dict()
+    next(iter(weights.values())).view(-1)[0] = value
+    with pytest.raises(UserError, match="state.pth: conv1.weight holds values that are not finite"):
+        load_weights(MnistMosaicCNN(k=16), weights, "state.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a state", b"PK\x03\x04", "list"])

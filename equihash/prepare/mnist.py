@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
-import tempfile
+import urllib.request
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.provenance import provenance
 
 PATH = "data/datasets/Mnist/mnist.hdf5"
+TIMEOUT = 30  # seconds that a server may be silent
 # name, shape, MD5 of the uncompressed content
 IMAGES = (
     ("train-images-idx3-ubyte", (60_000, 28, 28), "6bbc9ace898e44ae57da46a324031adb"),
@@ -32,7 +35,7 @@ def prepare_mnist(source=None, output=PATH):
     Parameters
     ----------
     source : str or None
-        Folder of the four idx files, each plain or with .gz; None: download them with torchvision.
+        Folder of the four idx files, each plain or with .gz; None: download them.
     output : str
 
     Raises
@@ -40,11 +43,10 @@ def prepare_mnist(source=None, output=PATH):
     UserError
         A file is missing or is not the original, or the download failed.
     """
-    if source is None:
-        with tempfile.TemporaryDirectory() as folder:
-            images, labels = _read_all(_download(folder))
-    else:
-        images, labels = _read_all(Path(source))
+    if source is not None and not Path(source).is_dir():
+        raise UserError(f"{source} is not a folder")
+    read = _download if source is None else partial(_read, Path(source))
+    images, labels = (np.concatenate([read(*file) for file in files]) for files in (IMAGES, LABELS))
     with atomic(output) as temporary, create_hdf5(temporary) as file:
         options = {"compression": "gzip", "compression_opts": 7, "track_times": False}
         file.create_dataset("x", data=images, chunks=(1000, 28, 28), **options)
@@ -53,26 +55,25 @@ def prepare_mnist(source=None, output=PATH):
         set_provenance(file, provenance(md5=md5s))
 
 
-def _download(folder):
+def _download(name, shape, md5):
+    """Return the array of an idx file, from the first of torchvision's mirrors that has it."""
     from torchvision.datasets import MNIST
 
-    try:
-        return Path(MNIST(folder, download=True).raw_folder)
-    except (RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"MNIST cannot be downloaded ({reason}): get the four idx files and give their folder with --source"
-        ) from None
+    reasons = []
+    for mirror in MNIST.mirrors:
+        url = f"{mirror}{name}.gz"
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as reply:
+                return _array(name, gzip.decompress(reply.read()), shape, md5)
+        except (UserError, OSError, HTTPException, ValueError, EOFError, gzip.zlib.error) as error:
+            reasons.append(f"{url}: {str(error) or type(error).__name__}")
+    raise UserError(
+        f"MNIST cannot be downloaded ({'; '.join(reasons)}): get the four idx files and give their folder with --source"
+    )
 
 
-def _read_all(folder):
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder")
-    return tuple(np.concatenate([_read_idx(folder, *file) for file in files]) for files in (IMAGES, LABELS))
-
-
-def _read_idx(folder, name, shape, md5):
-    """Return the uint8 array of the idx file `name` or `name`.gz: two zero bytes, type 8, rank, sizes, values."""
+def _read(folder, name, shape, md5):
+    """Return the array of the idx file `name` or `name`.gz."""
     path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
     if path is None:
         raise UserError(f"{folder} holds neither {name} nor {name}.gz")
@@ -80,9 +81,14 @@ def _read_idx(folder, name, shape, md5):
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, gzip.zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+    return _array(path, content, shape, md5)
+
+
+def _array(source, content, shape, md5):
+    """Return the uint8 array of an idx file's content: two zero bytes, type 8, rank, sizes, values."""
     header = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
     if not content.startswith(header):
-        raise UserError(f"{path} is not the idx file of {' x '.join(map(str, shape))} bytes that MNIST has there")
+        raise UserError(f"{source} is not the idx file of {' x '.join(map(str, shape))} bytes that MNIST has there")
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-        raise UserError(f"{path} is damaged or is not MNIST's: the MD5 of its content is not {md5}")
+        raise UserError(f"{source} is damaged or is not MNIST's: the MD5 of its content is not {md5}")
     return np.frombuffer(content, dtype=np.uint8, offset=len(header)).reshape(shape)

@@ -7,7 +7,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, RESOLUTIONS, WIDTH
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
@@ -16,6 +15,7 @@ from equihash.evaluation.drawing import figure_file
 from equihash.files import atomic, locked, naming, write_all
 from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.prepare.download import download_hdf5
+from equihash.progress import progress_bar
 from equihash.provenance import provenance
 
 PATH = "data/datasets/PerlinNoise/perlin180x270.hdf5"
@@ -57,7 +57,7 @@ def _prepare_perlin(nb_maps, output):
     with (
         naming(partial),
         open(partial, "ab", buffering=0) as file,
-        tqdm(total=nb_batches * BATCH, initial=done * BATCH, unit="map") as bar,
+        progress_bar(total=nb_batches * BATCH, initial=done * BATCH, unit="map") as bar,
     ):
         file.truncate(done * batch_bytes)
         for number in range(done, nb_batches):

@@ -7,12 +7,12 @@ import struct
 import zlib
 
 import numpy as np
-from tqdm import tqdm
 
 from equihash._checksum import checksum
 from equihash.errors import Damaged, UserError
 from equihash.files import atomic, naming
 from equihash.hdf5 import Hdf5File
+from equihash.progress import progress_bar
 from equihash.search import _index
 
 REBUILD = "build it again with build_index.py"
@@ -359,8 +359,8 @@ class _FileBuilder:
         self.dataset, self.layout, self.file = dataset, layout, file
         self.rows = min(max(memory_limit // 16 // self.layout.nbytes, 1), MOST_ROWS)
         self.budget = memory_limit * 7 // 10      # the rest: spare room of a quarter of this, rows being read
-        self.bar = tqdm(total=self.layout.size, desc="index", unit="code", unit_scale=True, leave=False,
-                        **({} if progress else {"disable": True}))
+        self.bar = progress_bar(total=self.layout.size, desc="index", unit="code", unit_scale=True, leave=False,
+                                **({} if progress else {"disable": True}))
         self.checksums = [0, 0, 0]
 
     def run(self, metadata):

@@ -137,11 +137,11 @@ class Trainer:
         with distributed.progress_bar(total=nb_steps, desc=f"step {self.step}", unit="step") as bar:
             for _ in range(nb_steps):
                 self._take_step()
-                bar.update()
                 if time.monotonic() - shown > 1 or self.loader.device.type == "cpu":  # reading waits for a GPU
                     shown = time.monotonic()
                     bar.set_description(f"step {self.step}", refresh=False)
-                    bar.set_postfix({name: f"{values[-1].item():.4g}" for name, values in self._shown()})
+                    bar.set_postfix({name: f"{values[-1].item():.4g}" for name, values in self._shown()}, refresh=False)
+                bar.update()
                 if stop():
                     break
         self._check_finite()
