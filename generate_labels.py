@@ -7,6 +7,7 @@ import argparse
 
 from equihash import errors
 from equihash.errors import UserError
+from equihash.files import exists
 from equihash.labels import generate_labels
 from equihash.paths import check_task, labels_path
 
@@ -35,7 +36,7 @@ def main():
     args = parse_arguments()
     check_task(args.task)
     path = labels_path(args.task, args.name)
-    if path.exists() and not args.force:
+    if exists(path) and not args.force:
         raise UserError(f"{path} exists; replace it with --force (its fingerprints must then be encoded anew)")
     generate_labels(
         path,

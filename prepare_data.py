@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from equihash.errors import UserError, run
+from equihash.files import exists
 from equihash.prepare import mnist, openimages, perlin
 
 SPLITS = ("train", "valid", "test")
@@ -73,7 +74,7 @@ def prepare_perlin(arguments):
 
 
 def check_absent(path, force):
-    if Path(path).exists() and not force:
+    if exists(path) and not force:
         raise UserError(f"{path} exists; -f/--force replaces it")
     return path
 

@@ -23,6 +23,11 @@ def progress_bar(iterable=None, **options):
     return (tqdm if sys.stderr.isatty() else _Lines)(iterable, **options)
 
 
+def print_above(text):
+    """Print a line to stdout, above the bars of a terminal."""
+    tqdm.write(text)
+
+
 class _Lines(tqdm):
     last_line = -math.inf  # when one of them was written, by any bar
     shown = False  # whether this bar wrote one

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from equihash.datasets.noisy_open_images_mosaic import SIDE
 from equihash.errors import UserError
-from equihash.files import atomic, digest_of, locked, naming, write_all
+from equihash.files import atomic, digest_of, exists, locked, naming, write_all
 from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.image_files import UnreadableImage, list_image_files, read_image
 from equihash.prepare.download import download_hdf5
+from equihash.progress import print_above, progress_bar
 from equihash.provenance import provenance
 
 FOLDER = "data/datasets/OpenImages/hdf5"
@@ -79,14 +79,14 @@ def _prepare_open_images(source, output, names):
             paths = (source / names[position] for position in positions)
             for position, (image, reason) in zip(positions, _map_in_order(pool, _centre, paths)):
                 if image is None:
-                    tqdm.write(f"skipped {names[position]!r}: {reason}")
+                    print_above(f"skipped {names[position]!r}: {reason}")
                 yield image
 
         unreadable = [position for position, outcome in enumerate(journal.outcomes) if outcome == "unreadable"]
         mended = (position for position, image in zip(unreadable, read(unreadable)) if image is not None)
         nb_done = next(mended, len(journal.outcomes))
         del journal.outcomes[nb_done:]
-        with journal, tqdm(total=len(names), initial=nb_done, unit="file") as bar:
+        with journal, progress_bar(total=len(names), initial=nb_done, unit="file") as bar:
             for image in read(range(nb_done, len(names))):
                 if image is None:
                     journal.add("unreadable")
@@ -125,7 +125,7 @@ class _Journal:
         self.path = output.with_name(f".{output.name}.journal")
         self.listing = hashlib.sha256(b"\0".join([RULES, *map(os.fsencode, names)])).hexdigest()
         try:
-            lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+            lines = self.path.read_text().splitlines(keepends=True) if exists(self.path) else []
             lines = [json.loads(line) for line in lines if line.endswith("\n")]
         except ValueError:
             lines = []
@@ -133,7 +133,7 @@ class _Journal:
 
     def _still_true(self, outcomes):
         """The outcomes up to the first image that is not as it was: a power cut can lose what was written last."""
-        with open(self.rows_path, "rb") if self.rows_path.exists() else nullcontext(io.BytesIO()) as file:
+        with open(self.rows_path, "rb") if exists(self.rows_path) else nullcontext(io.BytesIO()) as file:
             for position, outcome in enumerate(outcomes):
                 if outcome not in ("unreadable", "duplicate"):
                     if hashlib.sha256(file.read(SIDE * SIDE * 3)).hexdigest() != outcome:

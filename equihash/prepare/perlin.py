@@ -12,7 +12,7 @@ from equihash.datasets.noisy_open_images_mosaic import HEIGHT, RESOLUTIONS, WIDT
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import UserError
 from equihash.evaluation.drawing import figure_file
-from equihash.files import atomic, locked, naming, write_all
+from equihash.files import atomic, exists, locked, naming, write_all
 from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.prepare.download import download_hdf5
 from equihash.progress import progress_bar
@@ -48,7 +48,7 @@ def _prepare_perlin(nb_maps, output):
     batch_bytes = BATCH * len(RESOLUTIONS) * HEIGHT * WIDTH
     nb_batches = -(-nb_maps // BATCH)
     # after a power cut the last batch may be of zeros
-    done = min(max(partial.stat().st_size // batch_bytes - 1, 0), nb_batches) if partial.exists() else 0
+    done = min(max(partial.stat().st_size // batch_bytes - 1, 0), nb_batches) if exists(partial) else 0
     # The finished file stands beside the gathered maps for a moment.
     needed = (2 * nb_batches - done) * batch_bytes
     if needed > shutil.disk_usage(output.parent).free:
