@@ -18,6 +18,7 @@ from conftest import QUICK, REPOSITORY, Workspace, assert_same, quick
 
 from equihash import provenance as provenance_module
 from equihash.config import load_config
+from equihash.datasets import MnistMosaic
 from equihash.errors import UserError, run
 from equihash.files import locked
 from equihash.fingerprints import RowFile, job_range
@@ -377,6 +378,42 @@ def test_too_little_memory_names_a_knob(place, monkeypatch, command, where, erro
 def test_other_errors_are_not_hidden():
     with pytest.raises(RuntimeError, match="a mistake"):
         run(raising(RuntimeError("a mistake")))
+
+
+# --- Somebody's own network, data set and loss
+
+
+@pytest.mark.parametrize(
+    "where", ["models.MnistMosaicCNN.forward", "datasets.MnistMosaic.batch_from_labels", "trainers.HashNetTrainer.loss"]
+)
+@pytest.mark.parametrize("mistake", [KeyError("a typo"), RuntimeError("a typo"), OSError("a typo"), TypeError("a typo")])
+def test_a_programmer_sees_the_traceback(place, monkeypatch, where, mistake):
+    monkeypatch.setattr(f"equihash.{where}", raising(mistake))
+    with pytest.raises(type(mistake), match="a typo"):
+        place.run([*TRAIN, "nb_steps:4"])
+
+
+def test_an_error_of_the_system_says_where(place, monkeypatch):
+    def loss(self, logits, target):
+        open("/nowhere/weights.npy")
+
+    monkeypatch.setattr("equihash.trainers.HashNetTrainer.loss", loss)
+    place.refuse([*TRAIN, "nb_steps:4"], "/nowhere/weights.npy: No such file or directory (in tests/test_safety.py, line")
+
+
+def unseeded(real):
+    return lambda self, labels, nb_instances=None, torch_generator=None: real(self, labels, nb_instances)
+
+
+def test_a_data_set_that_ignores_its_generator_is_refused(place, monkeypatch):
+    monkeypatch.setattr(MnistMosaic, "batch_from_labels", unseeded(MnistMosaic.batch_from_labels))
+    for command in ([*TRAIN, "nb_steps:4"], f"{ENCODE} -j 0 -n 3"):
+        place.refuse(command, "MnistMosaic.batch_from_labels does not take all of its noise from torch_generator")
+
+
+def test_a_network_of_other_logits_is_refused(place, monkeypatch):
+    monkeypatch.setattr("equihash.models.MnistMosaicCNN.forward", lambda self, instances: instances.flatten(1))
+    place.refuse([*TRAIN, "nb_steps:4"], "MnistMosaicCNN gives (2, 3136)", "one row of 16 logits each")
 
 
 # --- Numbers
