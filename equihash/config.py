@@ -196,9 +196,7 @@ def complete(config):
         raise UserError(f"configuration key 'name' becomes a folder, it must not be {completed['name']!r}")
     for role in CLASSES:
         cls, path = find_class(config, role), f"{role}_kwargs"
-        takes, given = completed[path], config.get(path, {})
-        if not isinstance(given, dict):
-            raise UserError(f"{path} must be a dict, not {json.dumps(given)}")
+        takes, given = completed[path], _checked(path, config.get(path, {}), {}, {})
         for name in given:
             if name not in takes:
                 raise UserError(f"{cls.__name__} takes no {path}:{name}{nearest(name, takes)}")
@@ -220,7 +218,6 @@ def complete(config):
 
 def _checked(path, value, default, bounds):
     """Return `value`, of the type of `default` and within its bounds, a dict completed with the default's keys."""
-    least, most = bounds.get(path, (None, None))
     if isinstance(default, dict):
         if not isinstance(value, dict):
             raise UserError(f"{path} must be a dict, not {json.dumps(value)}")
@@ -229,17 +226,17 @@ def _checked(path, value, default, bounds):
                 raise UserError(f"unknown key {path}:{sub}{nearest(sub, default)}")
         # where there are no defaults, any keyword goes: they are torch's
         return {**value, **{sub: _checked(f"{path}:{sub}", value.get(sub, d), d, bounds) for sub, d in default.items()}}
+    least, most = bounds.get(path, (None, None))
     if default is None or default is REQUIRED:  # says nothing of the type
-        bound = most if least is None else least
-        kind = str if path.endswith("path") else object if bound is None else type(bound)
+        kind = str if path.endswith("path") else object if least is None else type(least)
     else:
         kind = (list, tuple) if isinstance(default, (list, tuple)) else type(default)
     if kind is float and type(value) is int:
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float)):
         if value is not None or default is not None:
-            name = getattr(kind, "__name__", "list")
-            raise UserError(f"configuration key {path!r} must be {name}, not {json.dumps(value)}")
+            kind = getattr(kind, "__name__", "list")
+            raise UserError(f"configuration key {path!r} must be {kind}, not {json.dumps(value)}")
     if value is not None and (least is not None and not value >= least or most is not None and not value <= most):
         raise UserError(f"configuration key {path!r} must not be {value}")
     return value
@@ -270,8 +267,8 @@ def _set_value(config, places, path, value, source):
     for depth, key in enumerate(path):
         free = depth and path[depth - 1] in FREE
         if not isinstance(places, dict) or (key not in places and not free):
-            hint = nearest(key, places) if isinstance(places, dict) else ""
-            raise UserError(f"{source}: unknown key {':'.join(path[: depth + 1])!r}{hint}")
+            there = places if isinstance(places, dict) else ()
+            raise UserError(f"{source}: unknown key {':'.join(path[: depth + 1])!r}{nearest(key, there)}")
         places = places.get(key)
     if free and isinstance(places, float) and type(value) is int:
         value = float(value)

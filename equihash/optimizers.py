@@ -1,6 +1,6 @@
 """The optimizers that a configuration can name: those of torch.optim, and Muon for whole networks.
 
-An optimizer of one's own becomes one of them by being defined or imported here.
+An optimizer of your own is one of them once it is defined or imported here.
 """
 
 import inspect
@@ -142,21 +142,23 @@ def try_out(nb_steps, optim_class, optim_kwargs, lr_scheduler_class, lr_schedule
     """
     weight = torch.zeros(1, 1, requires_grad=True)
     weight.grad = torch.ones_like(weight)
-    # which is for GPUs only
-    optim_kwargs = {key: value for key, value in optim_kwargs.items() if key != "capturable"}
+    # `capturable` is for GPUs only
+    optim_kwargs = {key: value for key, value in (optim_kwargs or {}).items() if key != "capturable"}
     optimizer = make("optim", optim_class, [weight], optim_kwargs)
-    schedule = lr_scheduler_class and make("lr_scheduler", lr_scheduler_class, optimizer, lr_scheduler_kwargs)
+    schedule = None
+    if lr_scheduler_class is not None:
+        schedule = make("lr_scheduler", lr_scheduler_class, optimizer, lr_scheduler_kwargs)
     for _ in range(min(nb_steps, 2)):
         with _blaming("optim", type(optimizer), optim_kwargs):
             optimizer.step()
-        if schedule:
+        if schedule is not None:
             with _blaming("lr_scheduler", type(schedule), lr_scheduler_kwargs):
                 schedule.step()
 
 
 @contextmanager
 def _blaming(role, cls, kwargs, own=()):
-    """Make of whatever a class of PyTorch raises within, and of `own` errors of another class, one line on `kwargs`."""
+    """Turn any error of a class of PyTorch, and the `own` errors of another class, into a `UserError` about `kwargs`."""
     try:
         yield
     except Exception if cls.__module__.startswith("torch.") else own as error:

@@ -39,7 +39,7 @@ def _passed_to_bases(constructor):
 def bounds_of(cls):
     """Return {key: (least, most)} of the class attributes BOUNDS of `cls` and its bases; None is no bound.
 
-    Keys within a dict are written key:sub. Where a parameter's default says nothing of its type, the bounds do.
+    Keys within a dict are written key:sub. Where a parameter's default says nothing of its type, the least value does.
     """
     bounds = {}
     for base in reversed(cls.__mro__):
