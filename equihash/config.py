@@ -1,34 +1,27 @@
 """Experiments are JSON: configs/TASK/taskconfig.json, configs/TASK/MODEL/modelconfig.json deep-merged over it,
 one row of configs/TASK/MODEL/VARIANT.json over that, and the command line's key:sub:value over all.
 
-The result is completed with the defaults of the classes that take the values, so that a configuration
-always says everything, and no key that nothing reads goes unnoticed.
+A layer that names a class drops what the layers below say to other classes only. The result is completed with the
+defaults of its classes, so that a configuration always says everything, and no key that nothing reads goes unnoticed.
 """
 
 import copy
-import inspect
 import json
 import re
-
-import torch
 
 from equihash import datasets, models, optimizers, trainers
 from equihash.errors import UserError, nearest
 from equihash.files import read_json
 from equihash.paths import CONFIGS, check_model
+from equihash.signatures import FIXED, REQUIRED, bounds_of, parameters
 
 TOP_KEYS = {"name": str, "seed": int, "nb_steps": int, "eval_freq": int, "eval_size": int}
-FREE = ("optim_kwargs", "lr_scheduler_kwargs")  # handed to optimizers and schedules, which know their keys
+BOUNDS = {"seed": (0, 2**32 - 1), "nb_steps": (0, None), "eval_freq": (1, None), "eval_size": (1, None)}
+RECIPE = ("optim_class", "optim_kwargs", "lr_scheduler_class", "lr_scheduler_kwargs")
+FREE = RECIPE[1::2]  # handed to optimizers and schedules, which know their keys
 CLASSES = {"network": models, "loader": datasets, "trainer": trainers}
-# the least that makes sense, by the last part of the key
-LEAST = {
-    **dict.fromkeys(("nb_steps", "seed", "sigma", "clip_value", "maximum_slope", "branching_point", "prior"), 0),
-    **dict.fromkeys(("eval_freq", "eval_size", "size", "height", "width", "nb_batch_per_step", "nb_classes"), 1),
-    **dict.fromkeys(("batch_size", "step_size", "shannon_tuple_cover_size"), 1),
-    **{"shannon_tuple_size": 2, "k": 8},
-}
-WANT_MORE = ("LBFGS", "SparseAdam", "ReduceLROnPlateau")  # than the gradient, at each step
-MOST = {"seed": 2**32 - 1, "k": 2**16, "size": 2**24, "height": 8, "width": 8}
+# what the scripts give to the classes, not the configuration
+GIVEN = {"network": (), "loader": ("which", "device", "seed"), "trainer": ("network", "loader", "modules", "precision")}
 
 
 def load_config(task, model, variant=None, variant_id=None, overrides=()):
@@ -52,20 +45,26 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
     check_model(task, model)
     task_folder = CONFIGS / task
     model_folder = task_folder / model
-    config = complete(merge(*map(_read_dict, (task_folder / "taskconfig.json", model_folder / "modelconfig.json"))))
+    config = {}
+    for path in (task_folder / "taskconfig.json", model_folder / "modelconfig.json"):
+        layer = _read_dict(path)
+        config = merge(_without_foreign_keys(config, layer), layer)
     if variant is not None:
         header, rows = read_variants(task, model, variant)
         if variant_id is None:
             raise UserError(f"variant {variant!r} has {len(rows)} rows: choose one with -i 0 to {len(rows) - 1}")
         if not 0 <= variant_id < len(rows):
             raise UserError(f"variant {variant!r} has rows 0 to {len(rows) - 1}, there is no row {variant_id}")
-        for key, value in zip(header, rows[variant_id], strict=True):
-            set_value(config, key.split(":"), value, f"{variant}.json")
+        row = dict(zip(header, rows[variant_id], strict=True))
+        config, places = _with_classes(config, row)
+        for key, value in row.items():
+            _set_value(config, places, key.split(":"), value, f"{variant}.json")
         _check_only_one(model_folder, variant, config["name"])
     elif variant_id is not None:
         raise UserError("-i/--variant_id chooses a row of a variant table: name the table with -v/--variant")
-    for override in overrides:
-        _override(config, override)
+    config, places = _with_classes(config, dict(text.split(":", 1) for text in overrides if ":" in text))
+    for text in overrides:
+        _override(config, places, text)
     return complete(config)
 
 
@@ -124,67 +123,101 @@ def merge(base, over):
     return merged
 
 
-def parameters(cls):
-    """Return {name: default} of what `cls(...)` takes by keyword, those it hands on to its bases included."""
-    found = {}
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        own = inspect.signature(base.__init__).parameters
-        for name, parameter in own.items():
-            if parameter.kind is not parameter.VAR_KEYWORD and name != "self":
-                found.setdefault(name, parameter.default)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
-            break
-    return found
+def _without_foreign_keys(config, layer):
+    """Return `config` without the kwargs that the classes which `layer` names do not take, but other classes do."""
+    config = dict(config)
+    for role, module in CLASSES.items():
+        given = config.get(f"{role}_kwargs")
+        if f"{role}_class" in layer and isinstance(given, dict):
+            every = [_takes(getattr(module, name), role) for name in module.__all__]
+            config[f"{role}_kwargs"] = _taken(given, _takes(find_class(layer, role), role), every, f"{role}_kwargs")
+    return config
 
 
-# what the scripts give to the classes, not the configuration
-GIVEN = {"network": (), "loader": ("which", "device", "seed"), "trainer": ("network", "loader", "modules", "precision")}
+def _taken(given, takes, every, path):
+    """Return what of `given` is in `takes`; a key that is in none of `every` is a mistake."""
+    taken = {}
+    for name, value in given.items():
+        if not any(name in each for each in every):
+            raise UserError(f"unknown key {path}:{name}{nearest(name, set().union(*every))}")
+        if isinstance(value, dict) and isinstance(takes.get(name), dict) and takes[name]:
+            others = [each[name] for each in every if isinstance(each.get(name), dict)]
+            value = _taken(value, takes[name], others, f"{path}:{name}")
+        if takes.get(name, FIXED) is not FIXED:
+            taken[name] = value
+    return taken
 
 
-def complete(config):
-    """Return `config` with the defaults of its classes filled in, after checking every key.
+def _with_classes(config, layer):
+    """Return `config` with the classes that `layer` names, and the tree of the places that it has for values."""
+    classes = {key: layer[key] for key in (f"{role}_class" for role in CLASSES) if key in layer}
+    config = merge(_without_foreign_keys(config, classes), classes)
+    return config, _places(_defaults(config), config)
 
-    Raises
-    ------
-    UserError
-        A key is missing or unknown, a class does not exist, or a top-level value has the wrong type.
-    """
+
+def _places(default, given):
+    """Merge defaults, which win, with what is given where they say nothing of the type."""
+    if isinstance(default, dict) and isinstance(given, dict):
+        return {key: _places(default.get(key), given.get(key)) for key in {**default, **given}}
+    return given if default is None or default is REQUIRED else default
+
+
+def _takes(cls, role):
+    return {name: default for name, default in parameters(cls).items() if name not in GIVEN[role]}
+
+
+def _defaults(config):
+    """Return the tree of all keys with their defaults, those of the classes that `config` names."""
     known = [*TOP_KEYS, *(f"{role}_{part}" for role in CLASSES for part in ("class", "kwargs"))]
     for key in config:
         if key not in known:
             raise UserError(f"unknown configuration key {key!r}{nearest(key, known)}")
-    complete_config = {}
-    for key, kind in TOP_KEYS.items():
-        if key not in config:
-            raise UserError(f"the configuration lacks {key!r}")
-        complete_config[key] = _checked(key, config[key], kind())
-    if not re.fullmatch(r"[\w.,=+-]*[\w,=+-]", complete_config["name"]):
-        raise UserError(f"configuration key 'name' becomes a folder, it must not be {complete_config['name']!r}")
+    defaults = {key: kind() for key, kind in TOP_KEYS.items()}
     for role in CLASSES:
         cls = find_class(config, role)
-        takes = {name: default for name, default in parameters(cls).items() if name not in GIVEN[role]}
-        given = config.get(f"{role}_kwargs", {})
-        if not isinstance(given, dict):
-            raise UserError(f"{role}_kwargs must be a dict, not {json.dumps(given)}")
+        defaults.update({f"{role}_class": cls.__name__, f"{role}_kwargs": _takes(cls, role)})
+    return defaults
+
+
+def complete(config):
+    """Return `config` with the defaults of its classes filled in, after checking every key and value.
+
+    Raises
+    ------
+    UserError
+        A key is missing or unknown, a class does not exist, or a value is of the wrong type or out of bounds.
+    """
+    completed = _defaults(config)
+    for key in TOP_KEYS:
+        if key not in config:
+            raise UserError(f"the configuration lacks {key!r}")
+        completed[key] = _checked(key, config[key], completed[key], BOUNDS)
+    if not re.fullmatch(r"[\w.,=+-]*[\w,=+-]", completed["name"]):
+        raise UserError(f"configuration key 'name' becomes a folder, it must not be {completed['name']!r}")
+    for role in CLASSES:
+        cls, path = find_class(config, role), f"{role}_kwargs"
+        takes, given = completed[path], _checked(path, config.get(path, {}), {}, {})
         for name in given:
             if name not in takes:
-                raise UserError(f"{cls.__name__} takes no {role}_kwargs:{name}{nearest(name, takes)}")
-        kwargs = {}
+                raise UserError(f"{cls.__name__} takes no {path}:{name}{nearest(name, takes)}")
+            if takes[name] is FIXED:
+                raise UserError(f"{cls.__name__} sets {path}:{name} itself: leave it out")
+        bounds = {f"{path}:{key}": pair for key, pair in bounds_of(cls).items()}
+        completed[path] = {}
         for name, default in takes.items():
-            if name not in given and default is inspect.Parameter.empty:
-                raise UserError(f"{cls.__name__} needs {role}_kwargs:{name}")
-            kwargs[name] = _checked(f"{role}_kwargs:{name}", copy.deepcopy(given.get(name, default)), default)
-        complete_config[f"{role}_class"] = cls.__name__
-        complete_config[f"{role}_kwargs"] = kwargs
-    _check_torch_classes(complete_config["trainer_kwargs"])
-    return complete_config
+            if name not in given and default is REQUIRED:
+                raise UserError(f"{cls.__name__} needs {path}:{name}")
+            if default is not FIXED:
+                value = copy.deepcopy(given.get(name, default))
+                completed[path][name] = _checked(f"{path}:{name}", value, default, bounds)
+    recipe = {key: value for key, value in completed["trainer_kwargs"].items() if key in RECIPE}
+    if len(recipe) == len(RECIPE):  # else the trainer sets some of it itself
+        optimizers.try_out(completed["nb_steps"], **recipe)
+    return completed
 
 
-def _checked(path, value, default):
+def _checked(path, value, default, bounds):
     """Return `value`, of the type of `default` and within its bounds, a dict completed with the default's keys."""
-    key = path.split(":")[-1]
     if isinstance(default, dict):
         if not isinstance(value, dict):
             raise UserError(f"{path} must be a dict, not {json.dumps(value)}")
@@ -192,40 +225,21 @@ def _checked(path, value, default):
             if default and sub not in default:
                 raise UserError(f"unknown key {path}:{sub}{nearest(sub, default)}")
         # where there are no defaults, any keyword goes: they are torch's
-        return {**value, **{sub: _checked(f"{path}:{sub}", value.get(sub, d), d) for sub, d in default.items()}}
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if default in (None, inspect.Parameter.empty):  # says nothing of the type
-        kind = str if key.endswith("path") else int if key in LEAST else object
+        return {**value, **{sub: _checked(f"{path}:{sub}", value.get(sub, d), d, bounds) for sub, d in default.items()}}
+    least, most = bounds.get(path, (None, None))
+    if default is None or default is REQUIRED:  # says nothing of the type
+        kind = str if path.endswith("path") else object if least is None else type(least)
     else:
         kind = (list, tuple) if isinstance(default, (list, tuple)) else type(default)
+    if kind is float and type(value) is int:
+        value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float)):
         if value is not None or default is not None:
-            name = getattr(kind, "__name__", "list")
-            raise UserError(f"configuration key {path!r} must be {name}, not {json.dumps(value)}")
-    if value is not None and (key in LEAST and not value >= LEAST[key] or key in MOST and not value <= MOST[key]):
+            kind = getattr(kind, "__name__", "list")
+            raise UserError(f"configuration key {path!r} must be {kind}, not {json.dumps(value)}")
+    if value is not None and (least is not None and not value >= least or most is not None and not value <= most):
         raise UserError(f"configuration key {path!r} must not be {value}")
     return value
-
-
-def _check_torch_classes(kwargs):
-    """Check the names of the optimizer and the schedule, and the keys they are given."""
-    schedulers = torch.optim.lr_scheduler
-    for role, module, base in (
-        ("optim", optimizers, torch.optim.Optimizer),
-        ("lr_scheduler", schedulers, schedulers.LRScheduler),
-    ):
-        name = kwargs.get(f"{role}_class", "")
-        if not name and (role == "lr_scheduler" or name == ""):
-            continue
-        classes = {key for key, cls in vars(module).items() if inspect.isclass(cls) and issubclass(cls, base)}
-        classes -= {base.__name__, "_LRScheduler", *WANT_MORE}
-        if name not in classes:
-            raise UserError(f"unknown trainer_kwargs:{role}_class {name!r}{nearest(name, classes)}")
-        takes = [*inspect.signature(getattr(module, name)).parameters][1:]
-        for key in kwargs.get(f"{role}_kwargs") or {}:
-            if key not in takes:
-                raise UserError(f"{name} takes no trainer_kwargs:{role}_kwargs:{key}{nearest(key, takes)}")
 
 
 def find_class(config, role):
@@ -235,30 +249,6 @@ def find_class(config, role):
     if name not in module.__all__:
         raise UserError(f"unknown {role}_class {name!r}{nearest(name, module.__all__)}")
     return getattr(module, name)
-
-
-def set_value(config, path, value, source):
-    """Set `config[path[0]][path[1]]...` to `value`, keeping the type of what stands there.
-
-    Raises
-    ------
-    UserError
-        There is no such key, or `value` is of another type; `source` says where it came from.
-    """
-    *parents, last = path
-    for key in parents:
-        if not isinstance(config, dict) or key not in config:
-            raise UserError(f"{source}: unknown key {':'.join(path)!r}{_nearest_key(config, key)}")
-        config = config[key]
-    free = path[-2:-1] and path[-2] in FREE
-    if not isinstance(config, dict) or (last not in config and not free):
-        raise UserError(f"{source}: unknown key {':'.join(path)!r}{_nearest_key(config, last)}")
-    old = config.get(last)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if old is not None and type(value) is not type(old):
-        raise UserError(f"{source}: {':'.join(path)} must be {type(old).__name__}, not {json.dumps(value)}")
-    config[last] = value
 
 
 def differences(config, other):
@@ -272,20 +262,35 @@ def differences(config, other):
     return found
 
 
-def _override(config, text):
+def _set_value(config, places, path, value, source):
+    """Set `config[path[0]][path[1]]...` if there is such a place; `source` says where the value came from."""
+    for depth, key in enumerate(path):
+        free = depth and path[depth - 1] in FREE
+        if not isinstance(places, dict) or (key not in places and not free):
+            there = places if isinstance(places, dict) else ()
+            raise UserError(f"{source}: unknown key {':'.join(path[: depth + 1])!r}{nearest(key, there)}")
+        places = places.get(key)
+    if free and isinstance(places, float) and type(value) is int:
+        value = float(value)
+    if free and places is not None and type(value) is not type(places):
+        raise UserError(f"{source}: {':'.join(path)} must be {type(places).__name__}, not {json.dumps(value)}")
+    for key in path[:-1]:
+        if not isinstance(config.get(key), dict):
+            config[key] = {}
+        config = config[key]
+    config[path[-1]] = value
+
+
+def _override(config, places, text):
     """Apply one "key:sub:value" of the command line."""
-    path, rest, place = [], text, config
-    while isinstance(place, dict):
+    path, colon, rest, place = [], ":", text, places
+    while colon and isinstance(place, dict) and not (path and path[-1] in FREE and rest.startswith("{")):
         key, colon, rest = rest.partition(":")
         path.append(key)
-        if key not in place and not (path[:-1] and path[-2] in FREE):
-            raise UserError(f"-a {text}: unknown key {':'.join(path)!r}{_nearest_key(place, key)}")
-        if not colon:
-            raise UserError(f"-a {text}: write key:sub:value")
         place = place.get(key)
-        if path[-1] in FREE and rest.startswith("{"):
-            break  # the whole dict at once
-    set_value(config, path, _parse(rest, place), f"-a {text}")
+    if not colon:
+        raise UserError(f"-a {text}: unknown key, or no value: write key:sub:value")
+    _set_value(config, places, path, _parse(rest, place), f"-a {text}")
 
 
 def _parse(text, old):
@@ -297,7 +302,3 @@ def _parse(text, old):
     except json.JSONDecodeError:
         return text
     return int(value) if isinstance(old, int) and isinstance(value, float) and value.is_integer() else value
-
-
-def _nearest_key(place, key):
-    return nearest(key, place) if isinstance(place, dict) else ""

@@ -1,8 +1,19 @@
-"""The optimizers that a configuration can name: those of torch.optim, and Muon for whole networks."""
+"""The optimizers that a configuration can name: those of torch.optim, and Muon for whole networks.
+
+An optimizer of your own is one of them once it is defined or imported here.
+"""
+
+import inspect
+import sys
+from contextlib import contextmanager
 
 import torch
 from torch.optim import *  # noqa: F403
 
+from equihash.errors import UserError, nearest
+from equihash.signatures import parameters
+
+WANT_MORE = ("LBFGS", "SparseAdam", "ReduceLROnPlateau")  # than the gradient, at each step
 NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315  # a, b, c of a s + b s^3 + c s^5, which takes 5 steps from (0, 1] to about 1
 
 
@@ -86,3 +97,70 @@ def orthogonalized(matrix, nb_steps=5):
         product = factor @ product
     wide = product @ wide
     return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+
+
+def make(role, name, target, kwargs):
+    """Make the optimizer or the learning-rate schedule that a configuration names.
+
+    Parameters
+    ----------
+    role : "optim" or "lr_scheduler"
+    name : str
+        A class of this module, or of torch.optim.lr_scheduler.
+    target : list of tensors, or optimizer
+    kwargs : dict or None
+
+    Raises
+    ------
+    UserError
+        There is no such class, or it refuses `kwargs`.
+    """
+    schedules = torch.optim.lr_scheduler
+    module, base = {
+        "optim": (sys.modules[__name__], torch.optim.Optimizer),
+        "lr_scheduler": (schedules, schedules.LRScheduler),
+    }[role]
+    classes = {key: cls for key, cls in vars(module).items() if inspect.isclass(cls) and issubclass(cls, base)}
+    names = {*classes} - {base.__name__, "_LRScheduler", *WANT_MORE}
+    if str(name) not in names:
+        raise UserError(f"unknown trainer_kwargs:{role}_class {name!r}{nearest(name, names)}")
+    takes = [*parameters(classes[name])][1:]
+    for key in kwargs or {}:
+        if key not in takes:
+            raise UserError(f"{name} takes no trainer_kwargs:{role}_kwargs:{key}{nearest(key, takes)}")
+    with _blaming(role, classes[name], kwargs, (TypeError, ValueError)):
+        return classes[name](target, **(kwargs or {}))
+
+
+def try_out(nb_steps, optim_class, optim_kwargs, lr_scheduler_class, lr_scheduler_kwargs):
+    """Take the first steps of a run, two at the most, with a single weight, so that wrong values show before any work.
+
+    Raises
+    ------
+    UserError
+        PyTorch refuses a value.
+    """
+    weight = torch.zeros(1, 1, requires_grad=True)
+    weight.grad = torch.ones_like(weight)
+    # `capturable` is for GPUs only
+    optim_kwargs = {key: value for key, value in (optim_kwargs or {}).items() if key != "capturable"}
+    optimizer = make("optim", optim_class, [weight], optim_kwargs)
+    schedule = None
+    if lr_scheduler_class is not None:
+        schedule = make("lr_scheduler", lr_scheduler_class, optimizer, lr_scheduler_kwargs)
+    for _ in range(min(nb_steps, 2)):
+        with _blaming("optim", type(optimizer), optim_kwargs):
+            optimizer.step()
+        if schedule is not None:
+            with _blaming("lr_scheduler", type(schedule), lr_scheduler_kwargs):
+                schedule.step()
+
+
+@contextmanager
+def _blaming(role, cls, kwargs, own=()):
+    """Turn any error of a class of PyTorch, and the `own` errors of another class, into a `UserError` about `kwargs`."""
+    try:
+        yield
+    except Exception if cls.__module__.startswith("torch.") else own as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"trainer_kwargs:{role}_kwargs: {cls.__name__}: {reason} (given {kwargs})") from error

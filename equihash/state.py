@@ -1,5 +1,7 @@
 """state.pth: the weights and all that a resumed run needs."""
 
+import contextlib
+import copy
 import io
 import json
 import pickle
@@ -15,7 +17,6 @@ import torch
 from equihash.config import complete, differences, find_class
 from equihash.errors import Diverged, UserError
 from equihash.files import atomic, digest_of, exists
-from equihash.optimizers import MuonWithAuxAdam
 
 # what may differ between a saved and a resumed run: how long it is and what is looked at on the way
 RUN_LENGTH_KEYS = ("nb_steps", "eval_freq", "eval_size")
@@ -189,26 +190,32 @@ def _is_result(item):
 
 def load_trainer(trainer, saved, path):
     """Put a state's trainer into `trainer`, or say in one line why it does not fit."""
+    _try_a_step(trainer)  # a mistake in a class of the user's own shows its traceback
     try:
         trainer.load_state_dict(saved)
-        # Under each name a number, or one for each weight: alike for all parameters, with Muon for all matrices and
-        # for all others.
-        kinds = {}
-        muon = isinstance(trainer.optimizer, MuonWithAuxAdam)
-        for parameter, values in trainer.optimizer.state.items():
-            if not parameter.ndim:
-                continue
-            shapes = {name: getattr(value, "shape", None) for name, value in values.items()}
-            alike = kinds.setdefault(muon and parameter.ndim > 1, set())
-            alike.add(frozenset((name, shape and shape == parameter.shape) for name, shape in shapes.items()))
-            if not all(shape in (None, (), parameter.shape) for shape in shapes.values()):
-                alike.add(None)
-        several = any(len(alike) > 1 for alike in kinds.values())
-        if several and not isinstance(trainer.optimizer, torch.optim.Adafactor):  # which keeps rows and columns
-            raise ValueError("the optimizer's state is not that of these weights")
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        _try_a_step(trainer)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # what values that do not fit make PyTorch raise is not known
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} does not fit this training: {reason}; use --no_load to start anew") from None
+        raise UserError(f"{path} does not fit this training: {reason}; use --no_load to start again") from error
+
+
+def _try_a_step(trainer):
+    """Take a step of gradient 0, save and load the state behind it, and restore everything."""
+    weights = [parameter.detach().clone() for parameter in trainer.parameters]
+    state = copy.deepcopy(trainer.state_dict())
+    for parameter in trainer.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    if trainer.scheduler is not None:
+        with contextlib.suppress(ValueError):  # of a schedule that has come to its end
+            trainer.scheduler.step()
+    trainer.load_state_dict(copy.deepcopy(trainer.state_dict()))
+    trainer.load_state_dict(state)
+    for parameter, weight in zip(trainer.parameters, weights):
+        parameter.data.copy_(weight)
+        parameter.grad = None
 
 
 def load_weights(network, weights, path):

@@ -1,10 +1,15 @@
 import json
+import shutil
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, quick
 
+from equihash import datasets, trainers
 from equihash.config import differences, load_config, read_variants
+from equihash.datasets import MnistMosaic
+from equihash.datasets.mosaic import MosaicDataset
 from equihash.errors import UserError
+from equihash.trainers import HashNetTrainer, JMLHTrainer
 
 TABLES = {
     ("ShannonHamming", "lambda_ablation"): (55, "s3210_l0.005", "s3214_l0.06"),
@@ -90,13 +95,14 @@ def test_the_readme_variant():
 def test_overrides_keep_the_type():
     words = [
         "nb_steps:10", "trainer_kwargs:optim_kwargs:lr:1", "network_kwargs:batch_norm:false",
-        "trainer_kwargs:lr_scheduler_class:OneCycleLR", "loader_kwargs:path:a:b", "nb_steps:1e3",
+        "trainer_kwargs:lr_scheduler_class:StepLR", "trainer_kwargs:lr_scheduler_kwargs:step_size:3",
+        "loader_kwargs:path:a:b", "nb_steps:1e3",
     ]  # fmt: skip
     config = load_config("FastMnistMosaic", "ShannonHamming", overrides=words)
     assert config["nb_steps"] == 1000
     assert config["trainer_kwargs"]["optim_kwargs"]["lr"] == 1.0
     assert config["network_kwargs"]["batch_norm"] is False
-    assert config["trainer_kwargs"]["lr_scheduler_class"] == "OneCycleLR"
+    assert config["trainer_kwargs"]["lr_scheduler_class"] == "StepLR"
     assert config["loader_kwargs"]["path"] == "a:b"
 
 
@@ -145,6 +151,109 @@ def test_wrong_tables_are_refused(tmp_path, monkeypatch, table, words):
     with pytest.raises(UserError) as error:
         load_config("Task", "Model", "table", 0)
     assert words in str(error.value)
+
+
+@pytest.fixture
+def configs(tmp_path, monkeypatch):
+    shutil.copytree(REPOSITORY / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "configs" / "FastMnistMosaic"
+
+
+def add_class(monkeypatch, module, cls):
+    """As if a module of the user's own in the folder defined it."""
+    monkeypatch.setattr(module, cls.__name__, cls, raising=False)
+    monkeypatch.setattr(module, "__all__", [*module.__all__, cls.__name__])
+
+
+RESNET = {"k": 64, "batch_norm": True, "version": 34}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_override_changes_a_class(workspace, order):
+    words = ["network_class:MnistResNet", "network_kwargs:version:34"][::order]
+    command = ["train.py", "FastMnistMosaic", "ShannonHamming", "-v", "quickstart", "-i", "0", "--show_config", "-a"]
+    config = json.loads(workspace.check([*command, *words]))
+    assert (config["network_class"], config["network_kwargs"]) == ("MnistResNet", {**RESNET, "k": 40})
+    workspace.refuse([*command, *words, "network_kwargs:initial_spread:0.5"], "unknown key", "initial_spread")
+
+
+def test_a_row_of_a_table_changes_a_class(configs):
+    rows = [["network_kwargs:version", "name", "network_class"], [34, "a", "MnistResNet"], [34, "b", "MnistResnet"]]
+    (configs / "HashNet" / "networks.json").write_text(json.dumps(rows))
+    config = load_config("FastMnistMosaic", "HashNet", "networks", 0)
+    assert (config["network_class"], config["network_kwargs"]) == ("MnistResNet", RESNET)
+    with pytest.raises(UserError, match="'MnistResNet'"):
+        load_config("FastMnistMosaic", "HashNet", "networks", 1)
+
+
+def test_a_class_drops_keys_of_other_classes_but_no_mistake(configs):
+    path = configs / "taskconfig.json"
+    task = json.loads(path.read_text())
+    for spread, words in (("initial_spread", ""), ("initial_spred", "network_kwargs:initial_spred.*'initial_spread'")):
+        path.write_text(json.dumps({**task, "network_kwargs": {**task["network_kwargs"], spread: 0.5}}))
+        if words:
+            with pytest.raises(UserError, match=words):
+                load_config("FastMnistMosaic", "HashNet", overrides=["network_class:MnistResNet"])
+        else:
+            config = load_config("FastMnistMosaic", "HashNet", overrides=["network_class:MnistResNet"])
+            assert config["network_kwargs"] == {**RESNET, "version": 18}
+    path.write_text(json.dumps(task))
+    model = {"name": "main", "trainer_class": "HashNetTrainer", "trainer_kwargs": {"nb_classes": 3}}
+    (configs / "HashNet" / "modelconfig.json").write_text(json.dumps(model))
+    with pytest.raises(UserError, match="HashNetTrainer takes no trainer_kwargs:nb_classes"):
+        load_config("FastMnistMosaic", "HashNet")
+
+
+def test_values_are_of_the_types_of_the_new_class(monkeypatch):
+    class OtherTrainer(JMLHTrainer):
+        BOUNDS = {"nb_classes": (None, None)}
+
+        def __init__(self, network, loader, nb_classes="all", loss_kwargs={"bias": True, "margin": 1.0}, **kwargs):
+            pass
+
+    add_class(monkeypatch, trainers, OtherTrainer)
+    words = ["trainer_kwargs:nb_classes:12", "trainer_class:OtherTrainer", "trainer_kwargs:loss_kwargs:margin:2"]
+    kwargs = load_config("FastMnistMosaic", "JMLH", overrides=words)["trainer_kwargs"]
+    assert kwargs["nb_classes"] == "12" and kwargs["loss_kwargs"] == {"bias": True, "margin": 2.0}
+    with pytest.raises(UserError, match="nb_classes.*must be str"):
+        load_config("FastMnistMosaic", "JMLH", overrides=words[1:])
+
+
+class ClippedTrainer(HashNetTrainer):
+    def __init__(self, network, loader, **kwargs):
+        super().__init__(network, loader, clip_value=1.0, **kwargs)
+
+
+def test_a_trainer_sets_a_value_itself(workspace, monkeypatch):
+    add_class(monkeypatch, trainers, ClippedTrainer)
+    command = ["train.py", "FastMnistMosaic", "HashNet", *quick("trainer_class:ClippedTrainer")]
+    workspace.refuse([*command, "trainer_kwargs:clip_value:3"], "ClippedTrainer sets trainer_kwargs:clip_value itself")
+    workspace.check([*command, "nb_steps:1"])
+    assert "clip_value" not in workspace.state("HashNet")["config"]["trainer_kwargs"]
+
+
+class PixelMosaic(MosaicDataset):
+    BOUNDS = {"height": (8, None), "margin": (0.0, 1.0)}
+
+    def __init__(self, path, size=None, height=64, margin=None, which="train", device="cpu", seed=None):
+        super().__init__(2, (1, 1), size, which, device, seed)
+
+
+def test_bounds_are_those_of_the_class(monkeypatch):
+    add_class(monkeypatch, datasets, PixelMosaic)
+
+    def load(*words):
+        overrides = ["loader_class:PixelMosaic", *words]
+        return load_config("FastMnistMosaic", "HashNet", overrides=overrides)["loader_kwargs"]
+
+    assert load("loader_kwargs:height:96")["height"] == 96 and load("loader_kwargs:margin:1")["margin"] == 1.0
+    for words in ("height:7", "size:0", "margin:1.5", "margin:wide", "margin:NaN"):
+        with pytest.raises(UserError, match=f"loader_kwargs:{words.split(':')[0]}' must"):
+            load(f"loader_kwargs:{words}")
+    monkeypatch.setattr(MnistMosaic, "BOUNDS", {})
+    overrides = ["loader_kwargs:height:96"]
+    assert load_config("FastMnistMosaic", "HashNet", overrides=overrides)["loader_kwargs"]["height"] == 96
 
 
 def test_differences_name_the_keys():

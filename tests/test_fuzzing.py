@@ -16,10 +16,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import REPOSITORY, Workspace, quick
+from torch import nn
 
 from equihash.config import load_config
-from equihash.datasets import NoisyOpenImagesMosaic
+from equihash.datasets import MnistMosaic, NoisyOpenImagesMosaic
 from equihash.datasets.image_bank import bank_digest
 from equihash.devices import select_device
 from equihash.errors import UserError
@@ -328,6 +330,42 @@ def limits(seconds=20):
 def test_damaged_files(place, kind):
     counts = campaign(place, kind, range(5 if kind == "interrupted_codes" else 30), "ordinary")
     assert counts["refused"] > 5 or kind == "interrupted_codes"  # which are mended
+
+
+OPTIMIZERS = {"MuonWithAuxAdam": {"cycle_momentum": False}, "Adam": {}, "Adafactor": {"cycle_momentum": False}}
+
+
+class TinyNetwork(nn.Linear):
+    k = 16
+
+    def __init__(self):
+        super().__init__(49, self.k)
+
+    def forward(self, instances):
+        return super().forward(F.avg_pool2d(instances, 8).flatten(-2))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_damaged_optimizers_and_schedules(name):
+    """Something else in the state of either is one clear line, or another run, but no traceback."""
+    loader = MnistMosaic(REPOSITORY / "data/datasets/Mnist/mnist.hdf5", size=2, seed=0)
+    schedule = {"max_lr": 0.01, "total_steps": 9, **OPTIMIZERS[name]}
+    names = {"optim_class": name, "lr_scheduler_class": "OneCycleLR", "lr_scheduler_kwargs": schedule}
+    trainer = HashNetTrainer(TinyNetwork(), loader, nb_batch_per_step=1, **names)
+    trainer.train(1)
+    state = trainer.state_dict()
+    content = io.BytesIO()
+    torch.save({key: state[key] for key in ("optim", "scheduler")}, content)
+    refused = 0
+    for case in range(60):
+        damaged = torch.load(io.BytesIO(restate(content.getvalue(), random.Random(f"{name} {case}"))))
+        trainer = HashNetTrainer(TinyNetwork(), loader, nb_batch_per_step=1, **names)
+        try:
+            load_trainer(trainer, {**state, **damaged}, "state.pth")
+            trainer.train(1)
+        except UserError:
+            refused += 1
+    assert refused > 5
 
 
 @pytest.mark.slow

@@ -1,12 +1,16 @@
 """Muon for matrices, Adam for the rest."""
 
+import shutil
+
 import pytest
 import torch
-from conftest import REPOSITORY, assert_same
+from conftest import REPOSITORY, assert_same, quick
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from equihash.datasets import MnistMosaic
+from equihash import optimizers
+from equihash.config import load_config
 from equihash.errors import UserError
 from equihash.models import MnistMosaicCNN
 from equihash.optimizers import MuonWithAuxAdam, orthogonalized
@@ -77,11 +81,11 @@ def test_steps_stay_on_the_device():
         assert {tensor.device.type for tensor in tensors} == {"cuda"} and len(tensors) == 5 + 2 * 11
 
 
-def trainer(**kwargs):
+def trainer(optim_class="MuonWithAuxAdam", **kwargs):
     torch.manual_seed(0)
     network = MnistMosaicCNN(k=16)
     loader = MnistMosaic(MNIST, size=8, seed=1)
-    return HashNetTrainer(network, loader, nb_batch_per_step=1, optim_class="MuonWithAuxAdam", **kwargs)
+    return HashNetTrainer(network, loader, nb_batch_per_step=1, optim_class=optim_class, **kwargs)
 
 
 def test_a_run_goes_on_where_it_stopped():
@@ -108,3 +112,55 @@ def test_a_state_of_other_weights_is_refused():
 def test_values_out_of_bounds_are_refused(kwargs):
     with pytest.raises(UserError, match="MuonWithAuxAdam"):
         trainer(optim_kwargs=kwargs)
+
+
+class RowMomentum(torch.optim.Optimizer):
+    """An optimizer of one's own: momentum and history of the rows of a weight, two groups, a format of its own."""
+
+    def __init__(self, params, decay=0.9, **defaults):
+        params = list(params)
+        groups = [{"params": [p for p in params if (p.ndim > 1) == matrices]} for matrices in (True, False)]
+        super().__init__(groups, {"lr": 0.01, **defaults})
+        self.decay = decay
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state, rows = self.state[parameter], parameter.grad.reshape(len(parameter), -1).mean(1)
+                momentum = state.get("rows", 0) * self.decay + rows
+                state.update(rows=momentum, history=torch.stack([*state.get("history", []), rows]))
+                parameter.sub_(momentum.view(-1, *[1] * (parameter.ndim - 1)), alpha=group["lr"])
+
+    def state_dict(self):
+        return {"own": super().state_dict()}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state["own"])
+
+
+def test_an_optimizer_of_ones_own_resumes(workspace, monkeypatch):
+    monkeypatch.setattr(optimizers, "RowMomentum", RowMomentum, raising=False)
+    words = ["trainer_kwargs:optim_class:RowMomentum", 'trainer_kwargs:optim_kwargs:{"decay": 0.8}', "nb_steps:2"]
+    command = ["train.py", "FastMnistMosaic", "HashNet", *quick(*words, "eval_size:8")]
+    workspace.check([*command, "-p", "1"])
+    whole = workspace.state("HashNet")
+    assert whole["trainer"]["optim"]["own"]["state"][0]["history"].shape == (2, 24)
+    assert "from step 1" in workspace.check([*command, "-l", "1"])
+    assert_same(workspace.state("HashNet"), whole)
+
+
+def test_a_mistake_in_an_optimizer_of_ones_own_shows_itself(monkeypatch):
+    class Mistaken(torch.optim.SGD):
+        def load_state_dict(self, state):
+            self.no_such_thing.clear()
+
+    monkeypatch.setattr(optimizers, "Mistaken", Mistaken, raising=False)
+    first, second = trainer("Mistaken"), trainer("Mistaken")
+    first.train(1)
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        load_trainer(second, first.state_dict(), "state.pth")
+    monkeypatch.setattr(Mistaken, "step", lambda self: torch.zeros_like())
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(TypeError, match="zeros_like"):
+        load_config("FastMnistMosaic", "HashNet", overrides=["trainer_kwargs:optim_class:Mistaken"])

@@ -501,6 +501,19 @@ def test_two_variants_of_a_model_have_two_names(configs):
         ("trainer_kwargs", {"lr_scheduler_class": "OneCycle"}, "'OneCycleLR'"),
         ("trainer_kwargs", {"lr_scheduler_class": "ReduceLROnPlateau"}, "unknown"),
         ("trainer_kwargs", {"lr_scheduler_class": "StepLR", "lr_scheduler_kwargs": {"step": 1}}, "'step_size'"),
+        *(
+            ("trainer_kwargs", {"lr_scheduler_class": name, "lr_scheduler_kwargs": kwargs}, f"_kwargs: {name}: ")
+            for name, kwargs in (
+                ("StepLR", {"step_size": 0}),
+                ("CosineAnnealingLR", {"T_max": 0}),
+                ("ExponentialLR", {"gamma": "abc"}),
+                ("OneCycleLR", {}),
+                ("SequentialLR", {"schedulers": ["StepLR"], "milestones": [1]}),
+            )
+        ),
+        ("trainer_kwargs", {"lr_scheduler_class": ["StepLR"]}, "unknown"),
+        ("trainer_kwargs", {"optim_kwargs": {"betas": [0.9]}}, "trainer_kwargs:optim_kwargs: Adam: "),
+        ("trainer_kwargs", {"optim_class": "MuonWithAuxAdam", "optim_kwargs": {"lr": "x"}}, "MuonWithAuxAdam: "),
     ],
 )
 def test_wrong_values_in_a_file(configs, key, value, words):

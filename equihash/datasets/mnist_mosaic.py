@@ -27,6 +27,8 @@ class MnistMosaic(MosaicDataset):
         Digits 0-50000, 50000-60000 or 60000-70000 of the file.
     """
 
+    BOUNDS = {"height": (1, 8), "width": (1, 8), "sigma": (0, None)}
+
     def __init__(self, path, size=None, height=2, width=2, sigma=0.2, which="train", device="cpu", seed=None):
         first, last = SPLITS[which]
         with Hdf5File(path, "; make it with: python prepare_data.py mnist") as file:

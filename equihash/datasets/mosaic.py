@@ -41,6 +41,8 @@ class MosaicDataset:
         bank_size ** (height * width).
     """
 
+    BOUNDS = {"size": (1, 2**24)}
+
     def __init__(self, bank_size, mosaic_shape, size=None, which="train", device="cpu", seed=None):
         self.which = which
         self.bank_size = bank_size

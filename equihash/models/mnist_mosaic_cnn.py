@@ -23,6 +23,8 @@ class MnistMosaicCNN(nn.Module):
         softer while they take shape: fingerprints of a class agree more often, but more bits are alike.
     """
 
+    BOUNDS = {"k": (8, 2**16)}
+
     def __init__(self, k=64, batch_norm=True, initial_spread=1.0):
         super().__init__()
         self.k = k

@@ -13,6 +13,8 @@ VERSIONS = {18: (BasicBlock, [2, 2, 2, 2]), 34: (BasicBlock, [3, 4, 6, 3]), 50: 
 class _LogitsResNet(ResNet):
     """torchvision's ResNet, in channels_last, with k logits as its output."""
 
+    BOUNDS = {"k": (8, 2**16)}
+
     def __init__(self, k, batch_norm, version):
         if version not in VERSIONS:
             raise UserError(f"unknown ResNet version {version!r}{nearest(version, VERSIONS)}")

@@ -19,6 +19,8 @@ class HashNetTrainer(Trainer):
         See `Trainer`.
     """
 
+    BOUNDS = {"beta_scheduler_kwargs:step_size": (1, None)}
+
     def __init__(self, network, loader, alpha=0.15, beta_scheduler_kwargs=BETA_SCHEDULER, **kwargs):
         super().__init__(network, loader, **kwargs)
         self.alpha = alpha

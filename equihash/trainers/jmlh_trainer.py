@@ -29,6 +29,8 @@ class JMLHTrainer(Trainer):
         See `Trainer`.
     """
 
+    BOUNDS = {"nb_classes": (1, None)}
+
     def __init__(self, network, loader, nb_classes=10_000, loss_kwargs=LOSS, **kwargs):
         self.loss_kwargs = {**LOSS, **loss_kwargs}
         if self.loss_kwargs["binarization"] not in BINARIZATIONS:

@@ -37,6 +37,14 @@ class ShannonHammingTrainer(Trainer):
     """
 
     joint_loss = True
+    BOUNDS = {
+        "shannon_gradient_kwargs:batch_size": (1, None),
+        "shannon_gradient_kwargs:prior": (0, None),
+        "shannon_tuple_size": (2, None),
+        "shannon_tuple_cover_size": (1, None),
+        "huber_loss_kwargs:maximum_slope": (0, None),
+        "huber_loss_kwargs:branching_point": (0, None),
+    }
 
     def __init__(
         self,

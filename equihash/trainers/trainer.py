@@ -50,6 +50,7 @@ class Trainer:
 
     #: Whether `loss` needs the logits of all micro-batches of a step at once.
     joint_loss = False
+    BOUNDS = {"clip_value": (0, None), "nb_batch_per_step": (1, None)}
 
     def __init__(
         self,
@@ -70,11 +71,10 @@ class Trainer:
         self.parameters = [*network.parameters()]
         for module in self.modules.values():
             self.parameters += module.parameters()
-        self.optimizer = _make(optimizers, "optim", optim_class, self.parameters, optim_kwargs)
+        self.optimizer = optimizers.make("optim", optim_class, self.parameters, optim_kwargs)
         self.scheduler = None
         if lr_scheduler_class is not None:
-            scheduler = (torch.optim.lr_scheduler, "lr_scheduler", lr_scheduler_class)
-            self.scheduler = _make(*scheduler, self.optimizer, lr_scheduler_kwargs)
+            self.scheduler = optimizers.make("lr_scheduler", lr_scheduler_class, self.optimizer, lr_scheduler_kwargs)
         if forward_passes not in ("auto", "one", "two"):
             raise UserError(f"trainer_kwargs:forward_passes must be auto, one or two, not {forward_passes!r}")
         if nb_batch_per_step % distributed.nb_processes():
@@ -177,24 +177,24 @@ class Trainer:
     def load_state_dict(self, state):
         """Restore what `state_dict` returned.
 
-        Published files are taken too: they lack the modules (JMLH's classifier starts anew) and its optimizer
-        state with them. Where the optimizer or the schedule was another (train.py --force_load), the new values
-        hold: the schedule starts anew, and the optimizer's moments are kept if it is of the same class.
+        Published files are taken too: they lack the modules (JMLH's classifier), which stay as they are, and the
+        optimizer with them. Where the optimizer or the schedule was another (train.py --force_load), the new values
+        hold: the schedule starts from its beginning, and an optimizer of the same class keeps its moments.
         """
         recipe = state.get("recipe", self.recipe)
         self.step = state["step"]
         self.loader.load_state_dict(state["loader"])
         missing = [name for name in self.modules if name not in state.get("modules", {})]
         for name in missing:
-            print(f"warning: the state holds no {name}: it starts anew")
+            print(f"warning: the state holds no {name}: it starts untrained")
         for name, module in self.modules.items():
             if name not in missing:
                 module.load_state_dict(state["modules"][name])
         wanted = [{**group, "params": None} for group in self.optimizer.param_groups]
-        if recipe[0] == self.recipe[0] and len(state["optim"]["param_groups"][0]["params"]) == len(self.parameters):
+        if recipe[0] == self.recipe[0] and not missing:
             self.optimizer.load_state_dict(state["optim"])
         else:
-            print("warning: the optimizer's state is of another optimizer or other parameters: it starts anew")
+            print("warning: the optimizer's state is of another optimizer or other parameters: it starts without")
         if recipe != self.recipe:
             for group, values in zip(self.optimizer.param_groups, wanted):
                 group.update({key: value for key, value in values.items() if key != "params"})
@@ -328,14 +328,3 @@ class Trainer:
 
 def saturated_fraction(logits):
     return (logits.abs() > SATURATION).float().mean()
-
-
-def _make(module, role, name, target, kwargs):
-    """Make the optimizer or schedule that a configuration names."""
-    cls = getattr(module, str(name), None)
-    if cls is None:
-        raise UserError(f"unknown trainer_kwargs:{role}_class {name!r}: it must be a class of {module.__name__}")
-    try:
-        return cls(target, **(kwargs or {}))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"trainer_kwargs:{role}_kwargs: {name}: {error}") from None
