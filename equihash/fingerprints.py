@@ -219,14 +219,15 @@ class RowFile:
     def __init__(self, path, name, shape, dtype, provenance):
         self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
         self.items_per_row = math.prod(shape[1:-1])
-        if not self._reopen(name, provenance):
-            nb_chunks = math.ceil(math.prod(shape[:-1]) / CHUNK_SIZE)
+        nb_chunks = math.ceil(math.prod(shape[:-1]) / CHUNK_SIZE)
+        parts = {name: (shape, dtype), "size": ((1,), np.uint64), "checksums": ((nb_chunks,), np.uint64)}
+        if not self._reopen(parts, provenance):
             with atomic(path) as temporary, create_hdf5(temporary) as file:
-                create_dataset(file, name, shape, dtype)
-                create_dataset(file, "size", (1,), np.uint64)[0] = 0
-                create_dataset(file, "checksums", (nb_chunks,), np.uint64)
+                for part, (part_shape, part_dtype) in parts.items():
+                    create_dataset(file, part, part_shape, part_dtype)
+                file["size"][0] = 0
                 set_provenance(file, provenance)
-            self._reopen(name, provenance)
+            self._reopen(parts, provenance)
 
     def nb_items_written(self):
         return self.nb_rows_written * self.items_per_row
@@ -248,7 +249,7 @@ class RowFile:
             write_all(file, size.tobytes())
             os.fsync(file.fileno())
 
-    def _reopen(self, name, provenance):
+    def _reopen(self, parts, provenance):
         """Resume the file that is there, if the same work began it.
 
         One that is damaged, or of older weights or labels, is of no more use and gives way. One that differs in precision
@@ -261,13 +262,14 @@ class RowFile:
                 found = file.provenance
                 if not found:
                     raise UserError(f"{self.path} does not say what made it: move it away, or delete it")
-                parts = [file.dataset(part) for part in (name, "size", "checksums")]
-                if None in parts:
-                    raise Damaged(f"{self.path} is damaged: it lacks {name}, size or checksums")
                 other = [key for key in IDENTITY if found.get(key) != provenance[key]]
-                fits = (parts[0].shape, parts[0].dtype) == (self.shape, self.dtype)
+                datasets = [file.dataset(part) for part in parts]
+                fits = all(
+                    dataset is not None and (dataset.shape, dataset.dtype) == wanted
+                    for dataset, wanted in zip(datasets, parts.values())
+                )
                 if fits and not other:
-                    self._resume(*parts)
+                    self._resume(*datasets)
         except Damaged as error:
             print(f"{error}: encoding again")
             return False
