@@ -48,7 +48,8 @@ def main():
         args.nb_negative_pairs,
         args.seed,
     )
-    print(f"{path}: {args.database_size:,} items of {args.bank_size}^{args.mosaic_shape[0] * args.mosaic_shape[1]} classes")
+    nb_cells = args.mosaic_shape[0] * args.mosaic_shape[1]
+    print(f"{path}: {args.database_size:,} items of {args.bank_size}^{nb_cells} classes")
 
 
 if __name__ == "__main__":

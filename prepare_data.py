@@ -70,7 +70,9 @@ def prepare_perlin(arguments):
         perlin.prepare_perlin(arguments.nb_maps)
     picture = Path(perlin.PATH).with_suffix(".png")
     perlin.draw_perlin(picture)
-    print(f"wrote {perlin.PATH} and a look at it, {picture}; to use it: -a loader_kwargs:perlin_noise_path:{perlin.PATH}")
+    print(
+        f"wrote {perlin.PATH} and a look at it, {picture}; to use it: -a loader_kwargs:perlin_noise_path:{perlin.PATH}"
+    )
 
 
 def check_absent(path, force):

@@ -153,9 +153,7 @@ def train_network(args, experiment, device, precision, stack):
         "valid": build_loader(config, "valid", device, VALID_SEED),
     }
     check_instances(network, loaders["train"])
-    trainer = find_class(config, "trainer")(
-        network, loaders["train"], precision=precision, **config["trainer_kwargs"]
-    )
+    trainer = find_class(config, "trainer")(network, loaders["train"], precision=precision, **config["trainer_kwargs"])
     results = {"train": {}, "valid": {}}
     if any(not 0 <= step <= config["nb_steps"] for step in args.checkpoints):
         raise UserError(f"-p/--checkpoints: the run has steps 0 to {config['nb_steps']}")

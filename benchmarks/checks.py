@@ -101,7 +101,9 @@ def main():
         enter(folder)
         queries = ["-p100000", "-n100000", "-t100000", f"-b{BANK_SIZE}", "-m", "2", "2"]
         show("generate_labels.py", TASK, "large", f"-d{args.size}", *queries)
-        show("generate_labels.py", TASK, "small", f"-d{args.encoded}", *[each.replace("00000", "00") for each in queries])
+        show(
+            "generate_labels.py", TASK, "small", f"-d{args.encoded}", *[each.replace("00000", "00") for each in queries]
+        )
         show("train.py", TASK, MODEL, "-a", f"nb_steps:{args.steps}", "eval_freq:10", "eval_size:1000")
         show("encode.py", TASK, "small", MODEL)
         for job in "01":

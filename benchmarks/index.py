@@ -25,7 +25,7 @@ from equihash.search import InvertedIndex, probe_codes  # noqa: E402
 
 NB_QUERIES = 1_000_000
 NB_PROBES = 64
-FEW = 1_000_000         # for the dict, which would take gigabytes
+FEW = 1_000_000  # for the dict, which would take gigabytes
 
 
 def seconds(function, runs):
@@ -39,9 +39,9 @@ def seconds(function, runs):
 
 def mix(numbers):
     """A bijection of uint64 that looks random (splitmix64)."""
-    x = np.asarray(numbers, np.uint64) + np.uint64(0x9e3779b97f4a7c15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xbf58476d1ce4e5b9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94d049bb133111eb)
+    x = np.asarray(numbers, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
@@ -61,14 +61,17 @@ def code_sets(size, rng):
 
 # ---- The table
 
+
 class Table:
     def __init__(self):
         print(f"{'codes':<11} {'work':<28} {'index':>12}   {'baseline':<28} {'its figure':>12} {'ratio':>8}")
 
     def row(self, codes, work, ours, baseline="", theirs=None, unit="s"):
         """Print times in s (or microseconds), and rates in millions a second."""
+
         def show(value):
             return f"{value / 1e6:9.3f} M/s" if unit == "/s" else f"{value:10.3f} {unit}"
+
         ratio = "" if theirs is None else f"{(ours / theirs if unit == '/s' else theirs / ours):7.1f}x"
         theirs = "" if theirs is None else show(theirs)
         print(f"{codes:<11} {work:<28} {show(ours):>12}   {baseline:<28} {theirs:>12} {ratio:>8}", flush=True)
@@ -102,9 +105,16 @@ def compare(size, runs):
         query_codes = as_codes(queries)
         ordered = np.sort(numbers)
         bisect = NB_QUERIES / seconds(
-            lambda: np.searchsorted(ordered, queries, "right") - np.searchsorted(ordered, queries), runs)
-        table.row(name, "count, 1M queries", NB_QUERIES / seconds(lambda: index.count(query_codes), runs),
-                  "searchsorted, both sides", bisect, "/s")
+            lambda: np.searchsorted(ordered, queries, "right") - np.searchsorted(ordered, queries), runs
+        )
+        table.row(
+            name,
+            "count, 1M queries",
+            NB_QUERIES / seconds(lambda: index.count(query_codes), runs),
+            "searchsorted, both sides",
+            bisect,
+            "/s",
+        )
         if name != "20 codes":
             ours = NB_QUERIES / seconds(lambda: index.lookup(query_codes), runs)
             table.row(name, "look-up, 1M queries", ours, "searchsorted, both sides", bisect, "/s")
@@ -112,8 +122,14 @@ def compare(size, runs):
             faiss, adding = faiss_index(codes)
             if faiss:
                 table.row(name, "build", build, "FAISS add", adding)
-                table.row(name, "look-up, 1M queries", ours, "FAISS range_search",
-                          NB_QUERIES / seconds(lambda: faiss.range_search(query_codes, 1), runs), "/s")
+                table.row(
+                    name,
+                    "look-up, 1M queries",
+                    ours,
+                    "FAISS range_search",
+                    NB_QUERIES / seconds(lambda: faiss.range_search(query_codes, 1), runs),
+                    "/s",
+                )
             del faiss
         classes = rng.integers(0, 2**63, size, dtype=np.uint64)
         table.row(name, "internal collisions", seconds(lambda: index.internal_collisions(classes), runs))
@@ -137,10 +153,22 @@ def compare_to_dict(table, codes, runs):
     items, index = build(), InvertedIndex.build(few)
     some = keys[::10]
     table.row("1M distinct", "build", seconds(lambda: InvertedIndex.build(few), runs), "dict", seconds(build, runs))
-    table.row("1M distinct", "index[code]", seconds(lambda: [index[key] for key in some], runs) / len(some) * 1e6,
-              "dict", seconds(lambda: [items.get(key) for key in some], runs) / len(some) * 1e6, "us")
-    table.row("1M distinct", "look-up, batch", len(few) / seconds(lambda: index.lookup(few), runs),
-              "dict", len(few) / seconds(lambda: [items.get(key) for key in keys], runs), "/s")
+    table.row(
+        "1M distinct",
+        "index[code]",
+        seconds(lambda: [index[key] for key in some], runs) / len(some) * 1e6,
+        "dict",
+        seconds(lambda: [items.get(key) for key in some], runs) / len(some) * 1e6,
+        "us",
+    )
+    table.row(
+        "1M distinct",
+        "look-up, batch",
+        len(few) / seconds(lambda: index.lookup(few), runs),
+        "dict",
+        len(few) / seconds(lambda: [items.get(key) for key in keys], runs),
+        "/s",
+    )
 
 
 def plain_probes(z, nb_probes):
@@ -165,21 +193,27 @@ def probing(table, index, runs, rng):
 
     def probe_all(function):
         for start in range(0, NB_QUERIES, step):
-            function(probe_codes(logits[start:start + step], NB_PROBES))
+            function(probe_codes(logits[start : start + step], NB_PROBES))
 
     few = logits[:500]
     plain = len(few) / seconds(lambda: [plain_probes(z, NB_PROBES) for z in few], runs)
     name = f"1M x {NB_PROBES} probes"
-    table.row("distinct", name, NB_QUERIES / seconds(lambda: probe_all(len), runs), "heapq, one query at a time", plain,
-              "/s")
-    table.row("distinct", name + ", count",
-              NB_QUERIES / seconds(lambda: probe_all(lambda codes: index.count(codes.reshape(-1, 8))), runs),
-              "heapq, probes only", plain, "/s")
+    table.row(
+        "distinct", name, NB_QUERIES / seconds(lambda: probe_all(len), runs), "heapq, one query at a time", plain, "/s"
+    )
+    table.row(
+        "distinct",
+        name + ", count",
+        NB_QUERIES / seconds(lambda: probe_all(lambda codes: index.count(codes.reshape(-1, 8))), runs),
+        "heapq, probes only",
+        plain,
+        "/s",
+    )
 
 
 # ---- A billion codes, from disk
 
-HEAVY = 5_000_000       # items that share one code
+HEAVY = 5_000_000  # items that share one code
 
 
 def classes_of(ids, size):
@@ -194,7 +228,7 @@ def write_codes(path, size):
             ids = np.arange(start, min(start + 2**22, size), dtype=np.uint64)
             numbers = mix(classes_of(ids, size))
             numbers[mix(ids + np.uint64(2**40)) % np.uint64(size) < min(HEAVY, size // 4)] = 1
-            dataset[start:start + len(ids)] = as_codes(numbers)
+            dataset[start : start + len(ids)] = as_codes(numbers)
         file["size"] = size
 
 
@@ -248,8 +282,10 @@ def billion(folder, size, memory_limit):
         print(f"{size:,} codes of 8 bytes, {min(HEAVY, size // 4):,} of them equal")
         step("write the codes", write_codes, source, size)
         step("build from file", build, source, out, memory_limit)
-        print(f"files: codes {source.stat().st_size / 2**30:.2f} GiB, index {out.stat().st_size / 2**30:.2f} GiB, "
-              f"{out.stat().st_size / size:.2f} bytes an item")
+        print(
+            f"files: codes {source.stat().st_size / 2**30:.2f} GiB, index {out.stat().st_size / 2**30:.2f} GiB, "
+            f"{out.stat().st_size / size:.2f} bytes an item"
+        )
         for name, cold in (("look-ups, cold", True), ("look-ups, warm", False)):
             load, first, again = step(name, look_up, out, size, cold)
             print(f"  load {load * 1e3:.1f} ms, 1M look-ups {first:.2f} s, again {again:.3f} s")

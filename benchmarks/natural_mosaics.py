@@ -57,8 +57,8 @@ def plain_batch(bank, maps, labels, nb_instances, generator):
 
     hue = torch.rand(n, 1, 1, generator=generator, device=device) / 8 - 1 / 16
     a = torch.rand(n, 1, 1, generator=generator, device=device) * 0.4 - 0.2
-    h, l, s = rgb_to_hls(mosaics.float() / 255).unbind(1)
-    colored = hls_to_rgb(torch.stack([(h + hue) % 1, (1 - a.abs()) * l + a.clamp(min=0), s], dim=1))
+    hues, light, saturation = rgb_to_hls(mosaics.float() / 255).unbind(1)
+    colored = hls_to_rgb(torch.stack([(hues + hue) % 1, (1 - a.abs()) * light + a.clamp(min=0), saturation], dim=1))
 
     displacement, maximum = 0, 0
     for resolution, (_, divisor) in zip(maps, RESOLUTIONS.values(), strict=True):

@@ -233,10 +233,10 @@ def _checked(path, value, default, bounds):
         kind = (list, tuple) if isinstance(default, (list, tuple)) else type(default)
     if kind is float and type(value) is int:
         value = float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float)):
-        if value is not None or default is not None:
-            kind = getattr(kind, "__name__", "list")
-            raise UserError(f"configuration key {path!r} must be {kind}, not {json.dumps(value)}")
+    fits = isinstance(value, kind) and not (isinstance(value, bool) and kind in (int, float))
+    if not fits and (value is not None or default is not None):
+        kind = getattr(kind, "__name__", "list")
+        raise UserError(f"configuration key {path!r} must be {kind}, not {json.dumps(value)}")
     if value is not None and (least is not None and not value >= least or most is not None and not value <= most):
         raise UserError(f"configuration key {path!r} must not be {value}")
     return value

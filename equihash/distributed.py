@@ -24,7 +24,7 @@ def start():
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(days=1))
     atexit.register(dist.destroy_process_group)
     if not is_first():
-        sys.stdout = open(os.devnull, "w", errors="replace")
+        sys.stdout = open(os.devnull, "w", errors="replace")  # noqa: SIM115
 
 
 def nb_processes():

@@ -1,9 +1,9 @@
 """An experiment: one row of one model of one task, with its configuration and its files.
 
-    data/experiments/TASK/MODEL/NAME/current/state.pth
-                                             {which}_{database}/database_fingerprints.hdf5 ...
-    data/experiments/TASK/MODEL/NAME/checkpointSTEP/...
-    data/labels/TASK/DATABASE.hdf5
+data/experiments/TASK/MODEL/NAME/current/state.pth
+                                         {which}_{database}/database_fingerprints.hdf5 ...
+data/experiments/TASK/MODEL/NAME/checkpointSTEP/...
+data/labels/TASK/DATABASE.hdf5
 """
 
 from equihash.config import load_config, read_variants
@@ -118,7 +118,9 @@ def add_experiment_arguments(parser, database=True, all_rows=False):
     parser.add_argument("-i", "--variant_id", type=_row_or_all if all_rows else int, metavar="N", help=row_help)
     if database:
         parser.add_argument("-l", "--load_checkpoint", type=int, metavar="STEP", help="use this checkpoint")
-        parser.add_argument("-w", "--which", choices=("train", "valid", "test"), default="test", help="split of the bank")
+        parser.add_argument(
+            "-w", "--which", choices=("train", "valid", "test"), default="test", help="split of the bank"
+        )
 
 
 def add_results_arguments(parser):

@@ -252,8 +252,8 @@ class RowFile:
     def _reopen(self, parts, provenance):
         """Resume the file that is there, if the same work began it.
 
-        One that is damaged, or of older weights or labels, is of no more use and gives way. One that differs in precision
-        or device may be somebody's week of work, and does not; nor does one that does not say what it is of.
+        One that is damaged, or of older weights or labels, is of no more use and gives way. One that differs in
+        precision or device may be somebody's week of work, and does not; nor does one that does not say what it is of.
         """
         if not exists(self.path):
             return False

@@ -159,7 +159,8 @@ class _Input:
     """A file that HDF5 reads through Python, so that an error of the system is known as such."""
 
     def __init__(self, path):
-        self._raw, self._path, self.error = open(path, "rb", buffering=0), str(path), None
+        self._raw = open(path, "rb", buffering=0)  # noqa: SIM115
+        self._path, self.error = str(path), None
         self.seek, self.tell, self.fileno, self.close = (
             getattr(self._raw, name) for name in ("seek", "tell", "fileno", "close")
         )

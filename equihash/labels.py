@@ -8,7 +8,8 @@ HDF5 datasets of data/labels/TASK/NAME.hdf5, labels in the smallest unsigned dty
     negative_pairs    (T, 2, h, w)  two different classes
     ground_truth_offsets (P+1), ground_truth_ids   CSR: the database items of each positive query's class
 
-Each has the attribute `checksum`, of its rows (see `equihash._checksum`); the attribute `provenance` of the file says what made it.
+Each has the attribute `checksum`, of its rows (see `equihash._checksum`); the attribute `provenance` of the file says
+what made it.
 """
 
 import functools

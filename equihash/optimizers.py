@@ -158,9 +158,11 @@ def try_out(nb_steps, optim_class, optim_kwargs, lr_scheduler_class, lr_schedule
 
 @contextmanager
 def _blaming(role, cls, kwargs, own=()):
-    """Turn any error of a class of PyTorch, and the `own` errors of another class, into a `UserError` about `kwargs`."""
+    """Turn any error of a class of PyTorch, and the `own` errors of others, into a `UserError` about `kwargs`."""
     try:
         yield
-    except Exception if cls.__module__.startswith("torch.") else own as error:
+    except Exception as error:
+        if not (cls.__module__.startswith("torch.") or isinstance(error, own)):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"trainer_kwargs:{role}_kwargs: {cls.__name__}: {reason} (given {kwargs})") from error

@@ -42,7 +42,7 @@ def labels_path(task, name):
     # 100 bytes leave room for what the names of files put around it
     if not name.isprintable() or "/" in name or name.startswith(".") or not 0 < len(os.fsencode(name)) <= 100:
         raise UserError(
-            f"{name[:100]!r} cannot be the name of a database: it must be 1 to 100 bytes long, printable, without / and "
-            "without a dot in front"
+            f"{name[:100]!r} cannot be the name of a database: it must be 1 to 100 bytes long, printable, without / "
+            "and without a dot in front"
         )
     return DATA / "labels" / task / f"{name}.hdf5"

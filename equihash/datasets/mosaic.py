@@ -56,7 +56,7 @@ class MosaicDataset:
         self.reseed(seed)
 
     def noise_generator(self, *numbers):
-        """Return a torch generator on the device, seeded by the seed and some integers, such as the number of a step."""
+        """Return a torch generator on the device, seeded by the seed and some integers, such as a step's number."""
         generator = torch.Generator(self.device)
         return generator.manual_seed(int(np.random.SeedSequence([self.seed, *numbers]).generate_state(1, np.uint64)[0]))
 

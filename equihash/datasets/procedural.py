@@ -56,7 +56,7 @@ class ProceduralDatabase:
 
     def _items(self, indices):
         indices = np.where(indices < 0, indices + len(self), indices)
-        if len(indices) and not (0 <= indices.min() and indices.max() < len(self)):
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(f"index out of range for a database of {len(self)} items")
         if not len(indices):
             return self.chunk(0)[:0]

@@ -8,6 +8,7 @@ from equihash.evaluation.retrieval import count_retrieved
 
 MARKS = {BLUE: "\u2713 ", ORANGE: "\u2717 ", GREY: "missed "}
 
+
 def draw_gallery(path, database, index, nb_columns=11, nb_shown=2, nb_queries=2000):
     """Draw queries with what one lookup retrieved for each: blue relevant, orange irrelevant, grey dashed missed.
 
@@ -66,7 +67,9 @@ def draw_gallery(path, database, index, nb_columns=11, nb_shown=2, nb_queries=20
                     show(axis, items[item], loader, frame=colour)
                     axis.set_title(f"{MARKS[colour]}{item}", fontsize=8)
                 column += 2 + len(coloured)  # a column apart
-        about = f"{files.experiment.model} {files.experiment.config['name']}, {files.database}: what one lookup retrieved"
+        about = (
+            f"{files.experiment.model} {files.experiment.config['name']}, {files.database}: what one lookup retrieved"
+        )
         legend = "\u2713 blue: relevant   \u2717 orange: irrelevant   grey, dashed: missed"
         figure.suptitle(f"{plain(about)}\n{legend}\n", fontsize=10, x=0.005, horizontalalignment="left")
 

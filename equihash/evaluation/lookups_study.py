@@ -13,7 +13,7 @@ from equihash.evaluation.prediction import Prediction, fit, from_mean_rates, mea
 
 BEYOND = (10**9, 10**11)  # sizes that are predicted
 MARKS = "os^Dvp"
-LEGEND = """Perfect retrieval rate by items in the database: measured, then predicted (`equihash.evaluation.prediction`).
+LEGEND = """Perfect retrieval rate by items in the database: measured, then predicted (see prediction.py).
 * marks the best number of lookups of a network."""
 
 

@@ -32,7 +32,7 @@ def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
     database, numbers = EncodedDatabase(files), numbers_of_lookups(nb_lookups, queries)
     if nb_shards == 1:
         if queries:
-            database.loader  # for the gallery; its images may have changed: better said before the work than after
+            _ = database.loader  # for the gallery; its images may have changed: better said before the work than after
         index = load_index(files, database.fingerprints)
         counts = count(database, index, numbers)
     else:

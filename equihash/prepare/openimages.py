@@ -135,9 +135,9 @@ class _Journal:
         """The outcomes up to the first image that is not as it was: a power cut can lose what was written last."""
         with open(self.rows_path, "rb") if exists(self.rows_path) else nullcontext(io.BytesIO()) as file:
             for position, outcome in enumerate(outcomes):
-                if outcome not in ("unreadable", "duplicate"):
-                    if hashlib.sha256(file.read(SIDE * SIDE * 3)).hexdigest() != outcome:
-                        return outcomes[:position]
+                kept = outcome not in ("unreadable", "duplicate")
+                if kept and hashlib.sha256(file.read(SIDE * SIDE * 3)).hexdigest() != outcome:
+                    return outcomes[:position]
         return outcomes
 
     def __enter__(self):

@@ -27,11 +27,11 @@ HEADER = struct.Struct("<8sIIQQIIQ3Q")
 CRC = struct.Struct("<I")
 PAGE = 4096
 
-WIDE_FROM = 2**32           # from so many items on, a number takes 8 bytes instead of 4
-MOST_PARTITION_BITS = 13    # so many partitions can be written to at once from a core's cache
-MOST_ROWS = 2**22           # rows of a file read at once
-MOST_METADATA = 2**24       # bytes of JSON
-LARGE_GROUP = 64            # a larger group of equal codes is not sorted by insertion
+WIDE_FROM = 2**32  # from so many items on, a number takes 8 bytes instead of 4
+MOST_PARTITION_BITS = 13  # so many partitions can be written to at once from a core's cache
+MOST_ROWS = 2**22  # rows of a file read at once
+MOST_METADATA = 2**24  # bytes of JSON
+LARGE_GROUP = 64  # a larger group of equal codes is not sorted by insertion
 
 
 class InvertedIndex(_index.Reader):
@@ -73,8 +73,9 @@ class InvertedIndex(_index.Reader):
         return cls(layout, *layout.sort([(0, codes)], partitions, counts[partitions]))
 
     @classmethod
-    def build_from_file(cls, source, out_path, memory_limit_bytes=12 * 2**30, progress=True, metadata=None, shard=0,
-                        nb_shards=1):
+    def build_from_file(
+        cls, source, out_path, memory_limit_bytes=12 * 2**30, progress=True, metadata=None, shard=0, nb_shards=1
+    ):
         """Build the index, or one shard of it, of the codes of an HDF5 file, and write it to `out_path`.
 
         The file is the one that `build` and `save` write, whatever the memory limit: the less memory, the more often
@@ -182,7 +183,7 @@ class InvertedIndex(_index.Reader):
             if numbers.shape != ids.shape:
                 raise ValueError(f"class_numbers gave the shape {numbers.shape} for {len(ids)} ids")
             for group in np.flatnonzero(np.diff(offsets) > LARGE_GROUP):
-                numbers[offsets[group]:offsets[group + 1]].sort()
+                numbers[offsets[group] : offsets[group + 1]].sort()
             pairs += _index.count_different_pairs(offsets, numbers)
         return pairs
 
@@ -192,8 +193,9 @@ class InvertedIndex(_index.Reader):
         """Write the index to `path`, whole or not at all, with a dict for JSON, by default `self.metadata`."""
         arrays = self.offsets, self.codes, self.ids
         with atomic(path) as temporary, open(temporary, "wb") as file:
-            sections = self._layout.write_header(file, self.metadata if metadata is None else metadata,
-                                                 [checksum(array) for array in arrays])
+            sections = self._layout.write_header(
+                file, self.metadata if metadata is None else metadata, [checksum(array) for array in arrays]
+            )
             for start, array in zip(sections, arrays):
                 file.seek(start)
                 file.write(array.data if array.size else b"")
@@ -225,10 +227,18 @@ class InvertedIndex(_index.Reader):
                     content = np.fromfile(file, np.uint8, end)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist: build it with build_index.py") from None
-        offsets, codes, ids = (content[start:start + rows * width]
-                               for start, (rows, width) in zip(sections, layout.shapes))
-        index = cls(layout, codes.reshape(-1, layout.nbytes), ids.view(layout.dtype), offsets.view(layout.dtype),
-                    metadata, path, checksums)
+        offsets, codes, ids = (
+            content[start : start + rows * width] for start, (rows, width) in zip(sections, layout.shapes)
+        )
+        index = cls(
+            layout,
+            codes.reshape(-1, layout.nbytes),
+            ids.view(layout.dtype),
+            offsets.view(layout.dtype),
+            metadata,
+            path,
+            checksums,
+        )
         if not mmap:
             index.verify()
         return index
@@ -278,7 +288,7 @@ class _Layout:
         self.size, self.nbytes, self.shard, self.nb_shards = size, nbytes, shard, nb_shards
         self.nb_items = size if nb_items is None else nb_items
         self.dtype = np.dtype("<u4" if size < WIDE_FROM else "<u8")
-        self.bits = max(size // 2, 1).bit_length() - 1     # 2 to 4 items a bucket on average
+        self.bits = max(size // 2, 1).bit_length() - 1  # 2 to 4 items a bucket on average
         self.partition_bits = min(self.bits // 2, MOST_PARTITION_BITS)
         self.partitions = 1 << self.partition_bits
         self.sub_bits = self.bits - self.partition_bits
@@ -302,8 +312,20 @@ class _Layout:
     def write_header(self, file, metadata, checksums):
         """Write the header and give the file its size; return where the three arrays begin."""
         metadata = json.dumps(metadata).encode()
-        header = HEADER.pack(MAGIC, VERSION, self.nbytes, len(metadata), self.size, self.shard, self.nb_shards,
-                             self.nb_items, *checksums) + metadata
+        header = (
+            HEADER.pack(
+                MAGIC,
+                VERSION,
+                self.nbytes,
+                len(metadata),
+                self.size,
+                self.shard,
+                self.nb_shards,
+                self.nb_items,
+                *checksums,
+            )
+            + metadata
+        )
         sections, end = self.sections(len(metadata))
         file.truncate(end)
         file.seek(0)
@@ -313,7 +335,7 @@ class _Layout:
     def histogram(self, codes):
         """Number of codes in each partition of this shard, none in the others."""
         counts = _index.histogram(codes, self.partition_bits)
-        counts[:self.first] = counts[self.last:] = 0
+        counts[: self.first] = counts[self.last :] = 0
         return counts
 
     def sort(self, chunks, partitions, counts):
@@ -358,9 +380,15 @@ class _FileBuilder:
     def __init__(self, dataset, layout, file, memory_limit, progress):
         self.dataset, self.layout, self.file = dataset, layout, file
         self.rows = min(max(memory_limit // 16 // self.layout.nbytes, 1), MOST_ROWS)
-        self.budget = memory_limit * 7 // 10      # the rest: spare room of a quarter of this, rows being read
-        self.bar = progress_bar(total=self.layout.size, desc="index", unit="code", unit_scale=True, leave=False,
-                                **({} if progress else {"disable": True}))
+        self.budget = memory_limit * 7 // 10  # the rest: spare room of a quarter of this, rows being read
+        self.bar = progress_bar(
+            total=self.layout.size,
+            desc="index",
+            unit="code",
+            unit_scale=True,
+            leave=False,
+            **({} if progress else {"disable": True}),
+        )
         self.checksums = [0, 0, 0]
 
     def run(self, metadata):
@@ -372,7 +400,7 @@ class _FileBuilder:
             self.starts = np.cumsum(self.counts) - self.counts
             cost = self.counts * (layout.nbytes + width) + (width << layout.sub_bits)
             heavy = (cost > self.budget // (4 * _index.threads())) & (self.counts > 1)
-            passes = self.plan(layout.first + np.flatnonzero(~heavy[layout.first:layout.last]), cost)
+            passes = self.plan(layout.first + np.flatnonzero(~heavy[layout.first : layout.last]), cost)
             self.bar.total = layout.size * (1 + len(passes) + 2 * heavy.any())
             for partitions in passes:
                 self.write_partitions(partitions)
@@ -395,7 +423,7 @@ class _FileBuilder:
     def chunks(self):
         buffer = np.empty((self.rows, self.layout.nbytes), np.uint8)
         for start in range(0, self.layout.size, self.rows):
-            chunk = buffer[:min(self.rows, self.layout.size - start)]
+            chunk = buffer[: min(self.rows, self.layout.size - start)]
             self.dataset.read_into(chunk, start)
             yield start, chunk
             self.bar.update(len(chunk))
@@ -413,10 +441,10 @@ class _FileBuilder:
         codes, ids, offsets = self.layout.sort(self.chunks(), partitions, self.counts[partitions])
         row = 0
         for run in np.split(partitions, np.flatnonzero(np.diff(partitions) > 1) + 1):
-            begin = offsets[row << self.layout.sub_bits:row + len(run) << self.layout.sub_bits]
+            begin = offsets[row << self.layout.sub_bits : row + len(run) << self.layout.sub_bits]
             first, count, start = int(begin[0]), self.counts[run].sum(), self.starts[run[0]]
-            self.write(1, start, codes[first:first + count])
-            self.write(2, start, ids[first:first + count])
+            self.write(1, start, codes[first : first + count])
+            self.write(2, start, ids[first : first + count])
             begin += begin.dtype.type(start - first)
             self.write_offsets(run[0], begin)
             row += len(run)
@@ -427,7 +455,7 @@ class _FileBuilder:
         def sort(first_id, chunk):
             return layout.sort([(first_id, chunk)], partitions, layout.histogram(chunk)[partitions])
 
-        codes, counts = np.empty((0, layout.nbytes), np.uint8), np.empty(0, int)      # the different ones, in order
+        codes, counts = np.empty((0, layout.nbytes), np.uint8), np.empty(0, int)  # the different ones, in order
         for _, chunk in self.chunks():
             some, *_ = sort(0, chunk)
             starts, sizes = _runs(some)
@@ -441,7 +469,7 @@ class _FileBuilder:
         shifts = self.starts[partitions] - ends[offsets[:-1:buckets]]
         position = ends[:-1] + np.repeat(shifts, np.diff(offsets[::buckets]))
         for i, partition in enumerate(partitions):
-            begin = ends[offsets[i * buckets:(i + 1) * buckets]] + shifts[i]
+            begin = ends[offsets[i * buckets : (i + 1) * buckets]] + shifts[i]
             self.write_offsets(partition, begin.astype(layout.dtype))
         for code, first, count in zip(codes, position, counts):
             for start in range(0, count, self.rows):
@@ -452,7 +480,7 @@ class _FileBuilder:
             some, ids, _ = sort(first_id, chunk)
             starts, sizes = _runs(some)
             for code, start, size in zip(rank.lookup(some[starts])[1], starts, sizes):
-                self.write(2, position[code], ids[start:start + size])
+                self.write(2, position[code], ids[start : start + size])
                 position[code] += size
 
 

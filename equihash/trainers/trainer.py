@@ -57,9 +57,9 @@ class Trainer:
         network,
         loader,
         optim_class="Adam",
-        optim_kwargs={},
+        optim_kwargs={},  # noqa: B006
         lr_scheduler_class=None,
-        lr_scheduler_kwargs={},
+        lr_scheduler_kwargs={},  # noqa: B006
         clip_value=10.0,
         nb_batch_per_step=8,
         forward_passes="auto",
