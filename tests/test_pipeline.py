@@ -6,13 +6,14 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, QUICK, quick
+from conftest import GOLDEN, QUICK, REPOSITORY, quick
 
 from equihash.datasets import MnistMosaic, ProceduralDatabase
 from equihash.datasets.procedural import ENCODING_SEED
 from equihash._checksum import checksums
 from equihash.fingerprints import job_range
 from equihash.models import MnistMosaicCNN
+from equihash.state import load_state
 
 LABELS = "generate_labels.py FastMnistMosaic {} -b40 -d{} -p300 -n300 -t200 -m 1 2"
 TRAIN = ["train.py", "FastMnistMosaic", "HashNet", *quick()]
@@ -202,13 +203,7 @@ def test_the_published_numbers(workspace):
 
 
 def test_the_published_fingerprints():
-    state = torch.load(GOLDEN / "mnist_mosaic_cnn_state.pth", weights_only=True)
-    with h5py.File(GOLDEN / "checkpoint" / "labels.hdf5") as file:
-        labels = {name: file[name][:] for name in file}
-    from conftest import REPOSITORY
-
-    from equihash.state import load_state
-
+    labels = contents(GOLDEN / "checkpoint" / "labels.hdf5")
     state = load_state(GOLDEN / "checkpoint" / "state.pth", "train.py")
     network = MnistMosaicCNN()
     network.load_state_dict(state["net"])
