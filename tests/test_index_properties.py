@@ -209,8 +209,8 @@ def probings(draw):
     k, ties = draw(st.integers(1, 10) | st.integers(11, 70)), draw(st.booleans())
     nb_probes = min(2**k, draw(st.sampled_from([1, 2, 9, 60, 150])))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    sizes = rng.integers(1, 5, (20, k)) if ties else rng.uniform(0.1, 9, (20, k))
-    return (sizes * rng.choice([-1, 1], (20, k))).astype(np.float32), nb_probes, rng
+    sizes = rng.integers(1, 5, (64, k)) if ties else rng.uniform(0.1, 9, (64, k))
+    return (sizes * rng.choice([-1, 1], (64, k))).astype(np.float32), nb_probes, rng
 
 
 def bits_of(codes, k):

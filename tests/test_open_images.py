@@ -124,9 +124,9 @@ def test_same_seed_same_instances(folder):
 def test_procedural_items_do_not_depend_on_who_asks(fresh, monkeypatch):
     monkeypatch.setattr(procedural, "CHUNK_SIZE", 10)
     labels = fresh.generate_labels(13, 1)[:, 0]
-    database = ProceduralDatabase(labels, fresh, seed=0xACE)
-    again = ProceduralDatabase(labels, fresh, seed=0xACE)
-    assert torch.equal(database[[11, 7]], torch.stack([again[7], again[11]]).flip(0))
+    together = ProceduralDatabase(labels, fresh, seed=0xACE)[[11, 7]]
+    for item, made in zip((11, 7), together):
+        assert torch.equal(ProceduralDatabase(labels, fresh, seed=0xACE)[item], made)
 
 
 def test_threads_and_mode_of_the_caller(fresh):
