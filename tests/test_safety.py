@@ -108,9 +108,11 @@ def test_other_libraries_are_no_mismatch(place, monkeypatch):
     real = provenance_module.provenance
     for module in ("equihash.fingerprints", "equihash.evaluation.retrieval", "equihash.labels"):
         monkeypatch.setattr(f"{module}.provenance", lambda **work: {**real(**work), "libraries": {"torch": "99"}})
-    before = (place.folder / DATABASE / "inverted_index.bin").read_bytes()
-    assert "again\n" not in place.check(ENCODE) + place.check(INDEX) + place.check(EVALUATE)
-    assert (place.folder / DATABASE / "inverted_index.bin").read_bytes() == before
+    before = files_of(place)
+    for command in (ENCODE, INDEX, EVALUATE):
+        place.check(command)
+    changed = {path.name for path, content in files_of(place).items() if content != before[path]}
+    assert changed == {"results.json", "report.html"}
 
 
 def test_both_sides_are_named(place):
@@ -265,7 +267,8 @@ def test_a_second_process_waits_for_nothing(place):
     ):
         with locked(place.folder / path):
             place.refuse(command, path, f"process {os.getpid()}", "wait")
-            assert "error" not in place.check(f"{ENCODE} -j 0 -n 2") if "_1_2" in path else True
+            if path.endswith("_1_2.hdf5"):
+                place.check(f"{ENCODE} -j 0 -n 2")  # another share
     place.check(TRAIN)
     assert not list(place.folder.rglob("*.lock"))
 

@@ -261,27 +261,6 @@ def test_wrong_files_are_one_clear_line(tmp_path):
 
 # ---- Shards
 
-@properties
-@given(st.integers(1, 20), st.sampled_from([0, 9, 700]), st.integers(1, 300), st.integers(1, 9), st.integers(0, 2**32))
-def test_shards_add_up_to_the_whole(nbytes, size, nb_codes, nb_shards, seed):
-    codes = random_codes(size, nbytes, nb_codes, seed, heavy=0.1)
-    queries = np.concatenate([codes[:100], random_codes(20, nbytes, 20, seed + 1)])
-    classes = np.random.default_rng(seed).integers(0, 5, size, dtype=np.uint64)
-    whole = InvertedIndex.build(codes)
-    shards = [InvertedIndex.build(codes, shard, nb_shards) for shard in range(nb_shards)]
-    assert sum(map(len, shards)) == size and all(shard.database_size == size for shard in shards)
-    assert np.array_equal(sum(shard.holds(queries).astype(int) for shard in shards), np.ones(len(queries)))
-    assert np.array_equal(sum(shard.count(queries) for shard in shards), whole.count(queries))
-    assert sum(shard.internal_collisions(classes) for shard in shards) == whole.internal_collisions(classes)
-    for shard in shards:
-        held = shard.holds(queries)
-        offsets, ids = shard.lookup(queries)
-        assert not shard.count(queries[~held]).any()
-        for i in np.flatnonzero(held):
-            assert np.array_equal(ids[offsets[i]:offsets[i + 1]], whole[queries[i]])
-            assert np.array_equal(shard[queries[i]], whole[queries[i]])
-
-
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("size, nbytes, nb_codes, heavy", [
     (0, 8, 1, 0), (9, 32, 9, 0), (700, 8, 300, 0.6), (700, 1, 2, 0)
