@@ -67,7 +67,7 @@ def test_batches():
     pairs = loader.positive_pairs_batch()
     assert pairs.shape == (6, 2, 56, 56) and pairs.dtype == torch.float32
     assert torch.equal(pairs[:, 0], pairs[:, 1]) and not torch.equal(pairs[0], pairs[1])
-    assert 0 <= pairs.min() and pairs.max() <= 1
+    assert pairs.min() >= 0 and pairs.max() <= 1
     pairs, similar = loader.mixed_pairs_batch()
     assert similar.tolist() == [True] * 3 + [False] * 3
     assert [torch.equal(a, b) for a, b in pairs] == similar.tolist()

@@ -132,7 +132,9 @@ def test_clopper_pearson_is_the_beta_quantile():
     assert clopper_pearson(0, 10)[0] == 0 and clopper_pearson(10, 10)[1] == 1 and clopper_pearson(0, 0) == (0, 1)
 
 
-@pytest.mark.parametrize("k, n, classes", [(2100, 20_000, 12**4), (12, 10**9, 10**10), (5, 10**6, 10**16), (0, 10**5, 10**16)])
+@pytest.mark.parametrize(
+    "k, n, classes", [(2100, 20_000, 12**4), (12, 10**9, 10**10), (5, 10**6, 10**16), (0, 10**5, 10**16)]
+)
 def test_chebyshev_bounds_solve_their_equation(k, n, classes):
     from decimal import Decimal, getcontext
 

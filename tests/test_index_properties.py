@@ -65,9 +65,7 @@ def answers(index, queries):
 
 def groups(index, chunk=2**20):
     """The groups of items that share a code, in the order of their first items."""
-    return sorted(
-        part.tolist() for offsets, ids in index.shared_codes(chunk) for part in np.split(ids, offsets[1:-1])
-    )
+    return sorted(part.tolist() for offsets, ids in index.shared_codes(chunk) for part in np.split(ids, offsets[1:-1]))
 
 
 def everything(index, case):

@@ -77,8 +77,8 @@ def test_golden_color():
 def test_color_shift_is_the_round_trip_through_hls(seed, nb_values, hue, lightness):
     levels = torch.linspace(0, 255, nb_values).round()  # with 2 or 3 values many pixels are grey or have equal channels
     planes = levels[torch.randint(0, nb_values, (3, 1, 16, 16), generator=torch.Generator().manual_seed(seed))]
-    h, l, s = rgb_to_hls(planes.transpose(0, 1).double() / 255).unbind(1)
-    changed = torch.stack([(h + hue) % 1, (1 - abs(lightness)) * l + max(0, lightness), s], dim=1)
+    h, light, s = rgb_to_hls(planes.transpose(0, 1).double() / 255).unbind(1)
+    changed = torch.stack([(h + hue) % 1, (1 - abs(lightness)) * light + max(0, lightness), s], dim=1)
     found = shift_hue_and_lightness(planes, torch.tensor([hue]), torch.tensor([lightness]))
     assert torch.allclose(found.transpose(0, 1).double(), 255 * hls_to_rgb(changed), atol=5e-3)
 
