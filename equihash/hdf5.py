@@ -96,11 +96,13 @@ class Hdf5File:
         """Around calls of h5py alone: of damaged bytes it can make any error."""
         try:
             yield
-        except MemoryError:
+        except (MemoryError, ImportError):
             raise
         except Exception as error:
             if self.raw.error is not None:
                 raise self.raw.error from error
+            if isinstance(error, OSError) and error.errno:  # of the system: too many open files to import a codec
+                raise
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise Damaged(f"{self.path} is damaged, or no HDF5 file ({reason}){self.hint}") from error
 
