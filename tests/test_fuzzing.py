@@ -21,7 +21,6 @@ from torch import nn
 
 from equihash.config import load_config
 from equihash.datasets import MnistMosaic, NoisyOpenImagesMosaic
-from equihash.datasets.image_bank import bank_digest
 from equihash.devices import select_device
 from equihash.errors import UserError
 from equihash.evaluation.report import sum_of_shards
@@ -91,7 +90,7 @@ def resume():
 
 
 def bank():
-    digests = {bank_digest(NoisyOpenImagesMosaic(BANK, bank_location=location)) for location in ("host", "mapped")}
+    digests = {NoisyOpenImagesMosaic(BANK, bank_location=location).digest() for location in ("host", "mapped")}
     assert len(digests) == 1
     return digests.pop()
 
