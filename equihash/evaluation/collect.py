@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from equihash.config import read_variants
-from equihash.evaluation.tables import COLUMNS
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.files import read_json
 from equihash.fingerprints import expected_work
 from equihash.paths import CONFIGS, check_task, folders_with
+from equihash.report.tables import COLUMNS
 
 OF_ONE_LOOKUP = ("relevant_collision_rate", "irrelevant_collision_rate")  # of results.json, beside its "lookups"
 

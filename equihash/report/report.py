@@ -3,14 +3,14 @@
 from functools import reduce
 from operator import add
 
-from equihash.evaluation.charts import draw_database_sizes, draw_hamming_distances, draw_lookups, draw_set_sizes
 from equihash.evaluation.counts import Counts
-from equihash.evaluation.gallery import draw_gallery
-from equihash.evaluation.page import write_page
 from equihash.evaluation.prefixes import prefix_sizes
 from equihash.evaluation.retrieval import EncodedDatabase, count, evaluate_database
 from equihash.fingerprints import index_metadata, load_index
 from equihash.provenance import provenance
+from equihash.report.charts import draw_database_sizes, draw_hamming_distances, draw_lookups, draw_set_sizes
+from equihash.report.gallery import draw_gallery
+from equihash.report.page import write_page
 
 
 def report(files, nb_lookups=(1,), queries=True, nb_shards=1):

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
-from equihash.evaluation.drawing import BLUE, GREY, ORANGE, figure_file
+from equihash.report.drawing import BLUE, GREY, ORANGE, figure_file
 
 SIZE, DPI = (4.8, 3.4), 160  # inches: small, so that the letters can be read on a phone
 

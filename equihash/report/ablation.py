@@ -5,8 +5,8 @@ from itertools import cycle
 import numpy as np
 
 from equihash.evaluation.collect import ablated
-from equihash.evaluation.drawing import BLUE, GREEN, ORANGE, RED, figure_file, plain
 from equihash.paths import DATA
+from equihash.report.drawing import BLUE, GREEN, ORANGE, RED, figure_file, plain
 
 
 def draw_ablations(task, database, lines):

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 
-from equihash.evaluation.tables import COLUMNS
+from equihash.report.tables import COLUMNS
 
 LOW_IS_GOOD = ("false_positive_rate", "irrelevant_collision_rate")
 LEGEND = "{} marks the best mean of a column among lines of as many lookups; ± is the standard deviation over seeds."

@@ -1,7 +1,7 @@
 """The picture of single queries and what they found."""
 
-from equihash.evaluation.drawing import BLUE, GREEN, GREY, RED, figure_file, plain, show, to_image
 from equihash.evaluation.querying import relevance
+from equihash.report.drawing import BLUE, GREEN, GREY, RED, figure_file, plain, show, to_image
 
 COLOURS = {"relevant": GREEN, "irrelevant": RED, "missed": GREY, "unknown": BLUE}
 MOST_QUERIES = 10  # rows of the picture

@@ -6,8 +6,8 @@ import struct
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from equihash.evaluation.tables import COLUMNS, collapse, rows_of
 from equihash.files import atomic
+from equihash.report.tables import COLUMNS, collapse, rows_of
 
 # file name, heading, what is to be seen in it
 CHARTS = [
@@ -66,7 +66,7 @@ def write_page(path, files, results):
         What results.json holds.
     """
     environment = Environment(
-        loader=PackageLoader("equihash.evaluation", "."), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("equihash.report", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made_by = dict(results["provenance"])

@@ -3,8 +3,8 @@
 import numpy as np
 
 from equihash.datasets.procedural import ENCODING_SEED, ProceduralDatabase
-from equihash.evaluation.drawing import BLUE, GREY, ORANGE, figure_file, plain, show, to_image
 from equihash.evaluation.retrieval import count_retrieved
+from equihash.report.drawing import BLUE, GREY, ORANGE, figure_file, plain, show, to_image
 
 MARKS = {BLUE: "\u2713 ", ORANGE: "\u2717 ", GREY: "missed "}
 
