@@ -8,8 +8,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from equihash.errors import UserError
 from equihash.evaluation.collect import results_of_tables
-from equihash.evaluation.prediction import Prediction, fit, from_mean_rates, measured
 from equihash.report.drawing import figure_file, plain
+from equihash.studies.prediction import Prediction, fit, from_mean_rates, measured
 
 BEYOND = (10**9, 10**11)  # sizes that are predicted
 MARKS = "os^Dvp"
