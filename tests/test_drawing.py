@@ -15,7 +15,7 @@ from test_lookups_study import simulated_results
 from test_tables import TABLE, own_table, put
 
 from equihash.evaluation.collect import collect
-from equihash.evaluation.retrieval import EncodedDatabase
+from equihash.evaluation.encoded_database import EncodedDatabase
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.fingerprints import load_index
 from equihash.report.ablation import draw_ablations

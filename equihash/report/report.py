@@ -1,13 +1,10 @@
 """Everything that is made of an evaluated database: results.json, pictures, report.html, and the table to print."""
 
-from functools import reduce
-from operator import add
-
-from equihash.evaluation.counts import Counts
-from equihash.evaluation.prefixes import prefix_sizes
-from equihash.evaluation.retrieval import EncodedDatabase, count, evaluate_database
-from equihash.fingerprints import index_metadata, load_index
-from equihash.provenance import provenance
+from equihash.evaluation.encoded_database import EncodedDatabase
+from equihash.evaluation.results import evaluate_database
+from equihash.evaluation.retrieval import count
+from equihash.evaluation.shards import numbers_of_lookups, sum_of_shards
+from equihash.fingerprints import load_index
 from equihash.report.charts import draw_database_sizes, draw_hamming_distances, draw_lookups, draw_set_sizes
 from equihash.report.gallery import draw_gallery
 from equihash.report.page import write_page
@@ -60,45 +57,3 @@ def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
     write_page(files.folder / "report.html", files, results)
     print(f"{files.experiment}: {files.results}, report.html, {', '.join(drawn)}")
     return results
-
-
-def count_shard(files, nb_lookups, queries, shard, nb_shards):
-    """Count in one shard of the index, and write the counts for `report`; see there for the parameters."""
-    database = EncodedDatabase(files)
-    index = load_index(files, database.fingerprints, shard, nb_shards)
-    path = files.counts(shard, nb_shards)
-    counts = count(database, index, numbers_of_lookups(nb_lookups, queries))
-    database.verify()
-    counts.save(path, provenance(**_work(database, shard, nb_shards)))
-    print(f"{files.experiment}: shard {shard} of {nb_shards}, {len(index):,} items: {path}")
-
-
-def sum_of_shards(database, numbers, nb_shards):
-    """Return the `Counts` of all shards together.
-
-    Raises
-    ------
-    UserError
-        The counts of a shard are missing, or of other fingerprints or numbers of lookups.
-    """
-    files, counts, shapes = database.files, [], {}
-    size, of_positive = len(database.codes), [len(database.labels.positive_queries)] * 2
-    for number in numbers:
-        shapes |= {(prefix, number): of_positive for prefix in prefix_sizes(size)}
-        shapes[size, number] = [*of_positive, len(database.labels.negative_queries)]
-    options = f" --nb_lookups {' '.join(map(str, numbers))}" if numbers else " --no_queries"
-    for shard in range(nb_shards):
-        command = files.command("evaluate_binary_equihash.py", shard, nb_shards) + options
-        path = files.counts(shard, nb_shards)
-        counts.append(Counts.load(path, _work(database, shard, nb_shards), shapes, command))
-    return reduce(add, counts)
-
-
-def numbers_of_lookups(nb_lookups, queries):
-    return sorted({1, *nb_lookups}) if queries else []
-
-
-def _work(database, shard, nb_shards):
-    """What the counts of a shard say that they are of."""
-    labels = database.labels.digest
-    return {**index_metadata(database.fingerprints), "labels": labels, "shard": shard, "nb_shards": nb_shards}

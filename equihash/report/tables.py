@@ -1,18 +1,6 @@
 """Results as lines of text that fit a terminal."""
 
-import math
-
-COLUMNS = {
-    "PRR": "perfect_retrieval_rate",
-    "recall": "recall",
-    "TPR": "true_positive_rate",
-    "FPR": "false_positive_rate",
-    "RCR": "relevant_collision_rate",
-    "ICR": "irrelevant_collision_rate",
-}
-LEGEND = """PRR perfect retrieval rate, TPR/FPR true/false positive rate of "is anything of this class there?",
-RCR/ICR probability that two instances of one class/of different classes have the same fingerprint
-(not of a single lookup, hence only in its row). In brackets: 95% confidence intervals."""
+from equihash.evaluation.metrics import Pairs, columns
 
 
 def results_table(all_results):
@@ -22,7 +10,7 @@ def results_table(all_results):
     lines = [
         f"{first['task']} {first['model']}, {first['database']}: {first['database_size']:,} items, "
         f"{first['which']} split",
-        " ".join([" " * width, *(f"{name:^11}" for name in COLUMNS)]),
+        " ".join([" " * width, *(f"{metric.short:^11}" for metric in columns())]),
     ]
     for results in all_results:
         for title, cells in rows_of(results):
@@ -30,18 +18,25 @@ def results_table(all_results):
             lines.append(" " * width + " " + " ".join(f"{interval:^11}" for _, interval in cells))
         if warning := collapse(results):
             lines.append(f"warning: {results['name']}: {warning}")
-    return "\n".join(line.rstrip() for line in [*lines, LEGEND])
+    for metric in columns():
+        names = dict.fromkeys([metric.short, metric.name])  # which may be the same
+        lines.append(f"{' '.join(names)}: {metric.meaning}")
+    return "\n".join(line.rstrip() for line in [*lines, note()])
 
 
 def rows_of(results):
-    """The rows of the table: [(title, [(value, its interval or "") of each of `COLUMNS`])], all str."""
+    """The rows of the table: [(title, [(value, its interval or "") of each of `columns`])], all str."""
     rows = []
-    for number, row in results.get("lookups", {"1": {"intervals": {}}}).items():
-        if number == "1":
-            row = {**row, **{k: results[k] for k in ("relevant_collision_rate", "irrelevant_collision_rate")}}
-            row["intervals"] = {**results["intervals"], **row["intervals"]}
-        rows.append((_title(results, number), [_cell(row, key) for key in COLUMNS.values()]))
+    for number, row in results.get("lookups", {"1": None}).items():
+        row = results if number == "1" else row  # the results have those of pairs, too
+        rows.append((_title(results, number), [_cell(row, metric) for metric in columns()]))
     return rows
+
+
+def note():
+    """What to know of the table, in one line: str."""
+    names = [metric.short for metric in columns() if metric.of is Pairs]
+    return f"In brackets: 95% confidence intervals. {' and '.join(names)} are not of a single lookup."
 
 
 def collapse(results):
@@ -50,6 +45,22 @@ def collapse(results):
         share = results["largest_bucket"] / results["database_size"]
         return f"collapsed, {share:.0%} of the items have one fingerprint"
     return None
+
+
+def answer(query, labels, nb_shown=20):
+    """What was found for a query, and up to `nb_shown` of the items with their `Labels`, as lines of text: str."""
+    text = f"{query.name}: {len(query.found):,} found"
+    if query.relevant is not None:
+        relevant = int(query.relevant.sum())
+        text += f", {relevant:,} of them relevant; relevant ones missed: "
+        text += "not counted in so large a database" if query.missed is None else f"{len(query.missed):,}"
+    lines = [text]
+    for row, item in enumerate(query.found[:nb_shown].tolist()):
+        numbers = " ".join(map(str, labels.database[item].ravel()))
+        lines.append(f"  {item:>12}  {query.relevance(row):10}  class {numbers}")
+    if len(query.found) > nb_shown:
+        lines.append(f"  and {len(query.found) - nb_shown:,} more")
+    return "\n".join(lines)
 
 
 def in_training_line(step, which, results):
@@ -63,21 +74,18 @@ def in_training_line(step, which, results):
     )
 
 
+def lookups_text(number):
+    """A number of lookups, an int or a key of results.json, in words: "1 lookup", "64 lookups"."""
+    return f"{number} lookup{'s' if int(number) > 1 else ''}"
+
+
 def _title(results, number):
-    return f"{results['name']}, {number} lookup{'s' if number != '1' else ''}"
+    return f"{results['name']}, {lookups_text(number)}"
 
 
-def _cell(row, key):
-    """A value and its interval, as short as they can be."""
-    if key not in row:
+def _cell(row, metric):
+    """A value and its interval."""
+    if metric.key not in row:
         return "-", ""
-    low, high = row["intervals"].get(key, (None, None))
-    if key == "irrelevant_collision_rate":
-        return f"{row[key]:.1e}", f"[{low:.0e} {high:.0e}]".replace("e-0", "e-") if low is not None else ""
-    return _rate(row[key]), f"[{_rate(low)} {_rate(high)}]" if low is not None else ""
-
-
-def _rate(value):
-    if math.isnan(value):
-        return "-"
-    return f"{value:.3f}".removeprefix("0") if value < 1 else "1.00"
+    interval = row["intervals"].get(metric.key)
+    return metric.format(row[metric.key]), metric.format_interval(interval) if interval else ""
