@@ -1,7 +1,7 @@
 """Every write, fsync and rename of every stage fails in turn, and so do some allocations.
 
-A fault is one clear line and exit code 2, leaves no file half written, and the same command again ends as an undisturbed
-run does. The faults are made in the C library (faults.c), below Python, numpy, HDF5 and PyTorch.
+A fault is one clear line and exit code 2, leaves no file half written, and the same command again ends as an
+undisturbed run does. The faults are made in the C library (faults.c), below Python, numpy, HDF5 and PyTorch.
 """
 
 import errno
@@ -13,7 +13,7 @@ import sysconfig
 
 import pytest
 from conftest import REPOSITORY
-from stages import CURRENT, PREPARE, STAGES, Stages, write_idx_files
+from stages import PREPARE, STAGES, Stages, write_idx_files
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
@@ -55,7 +55,7 @@ def undisturbed(stages):
 
 
 def fail(stages, expected, stage, fault, number):
-    """Let the `number`-th call of a kind fail in a stage; return the number of calls and whether the stage ended well."""
+    """Let the `number`-th call of a kind fail in a stage; return how many there were, and whether it ended well."""
     command, names = STAGES[stage]
     kind, code, for_good = FAULTS[fault]
     for name in names:

@@ -41,9 +41,14 @@ def found_in(output):
     return {int(words[0]): words[1] for words in lines}
 
 
-@pytest.mark.parametrize("item", [0, 499, 500, 1299])
+@pytest.mark.parametrize("item", [0, 499, 500, 1299, "one of a class with two codes"])
 def test_by_id(indexed, database, item):
     labels, codes = database
+    if isinstance(item, str):
+        item = next(
+            i for i, label in enumerate(labels)
+            if len(np.unique(codes[(labels == label).all(axis=(1, 2))], axis=0)) > 1
+        )  # fmt: skip
     output = indexed.check(f"{SEARCH} --id {item}")
     same_code = np.flatnonzero((codes == codes[item]).all(axis=1))
     same_class = np.flatnonzero((labels == labels[item]).all(axis=(1, 2)))

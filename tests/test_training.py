@@ -436,9 +436,7 @@ def test_a_new_loss_is_one_class_and_one_file(tmp_path):
     command = [sys.executable, "train.py", "FastMnistMosaic", "Triplet", *quick("trainer_kwargs:margin:2")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    state = torch.load(
-        tmp_path / "data/experiments/FastMnistMosaic/Triplet/main/current/state.pth", weights_only=True
-    )
+    state = torch.load(tmp_path / "data/experiments/FastMnistMosaic/Triplet/main/current/state.pth", weights_only=True)
     assert state["trainer"]["step"] == 4 and state["config"]["trainer_kwargs"]["margin"] == 2.0
     assert all(0 < entry["loss"] < 100 for entry in state["trainer"]["training_log"].values())
 
