@@ -80,7 +80,7 @@ class Metric:
     of : type
         `Answers`: there is a value for each number of lookups; `Pairs`: one for the network.
     compute : callable
-        Takes an instance of that; returns the value, float, and its 95% interval (low, high) or None.
+        Takes an instance of that; returns the value and its 95% interval (low, high) or None.
     short : str or None
         Its name at the head of a table; None: it is in results.json only.
     higher_is_better : bool
@@ -123,12 +123,12 @@ def _share(holds):
 def _average_jaccard_index(answers):
     union = answers.retrieved + answers.relevant - answers.relevant_retrieved
     jaccard = np.where(union > 0, answers.relevant_retrieved / np.maximum(union, 1), 1.0)
-    return float(jaccard.mean()) if len(jaccard) else math.nan, None
+    return jaccard.mean() if len(jaccard) else math.nan, None
 
 
 def _irrelevant_pair_rate(answers):
     nb_pairs = answers.nb_queries * answers.database_size - answers.relevant.sum()
-    return float(answers.nb_irrelevant / max(nb_pairs, 1)), None
+    return answers.nb_irrelevant / max(nb_pairs, 1), None
 
 
 #: In the order of the columns of tables.
@@ -190,7 +190,7 @@ METRICS = {
             "irrelevant_per_query",
             "irrelevant items that a query retrieves, in the mean",
             Answers,
-            lambda answers: (float(answers.nb_irrelevant / max(answers.nb_queries, 1)), None),
+            lambda answers: (answers.nb_irrelevant / max(answers.nb_queries, 1), None),
             higher_is_better=False,
         ),
         Metric(
@@ -236,7 +236,7 @@ def score(counts):
     """
     found = {metric.key: metric.compute(counts) for metric in METRICS.values() if metric.of is type(counts)}
     intervals = {key: interval for key, (_, interval) in found.items() if interval}
-    return {**{key: value for key, (value, _) in found.items()}, "intervals": intervals}
+    return {**{key: float(value) for key, (value, _) in found.items()}, "intervals": intervals}
 
 
 def format_rate(value):

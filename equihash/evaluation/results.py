@@ -9,6 +9,7 @@ from equihash.files import write_json
 from equihash.provenance import provenance
 
 MAXIMUM_DISTANCE = 3
+# what the prediction for other sizes is made of
 WITH_RELEVANT = ("perfect_retrieval_rate", "complete_rate", "irrelevant_per_query", "irrelevant_pair_rate")
 
 
