@@ -10,8 +10,7 @@ import argparse
 from equihash import errors
 from equihash.devices import add_device_argument, add_precision_argument, select_device, select_precision
 from equihash.errors import UserError
-from equihash.evaluation.report import count_shard, report
-from equihash.evaluation.tables import results_table
+from equihash.evaluation.shards import count_shard
 from equihash.experiment import (
     DatabaseFiles,
     add_experiment_arguments,
@@ -20,6 +19,8 @@ from equihash.experiment import (
     experiments_from_arguments,
 )
 from equihash.fingerprints import build_index, encode_database
+from equihash.report.report import report
+from equihash.report.tables import results_table
 
 
 def parse_arguments():

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from equihash import errors
 from equihash.devices import add_device_argument
-from equihash.evaluation.querying import Searcher, answer
-from equihash.evaluation.search_gallery import draw_search
+from equihash.evaluation.querying import Searcher
 from equihash.experiment import add_experiment_arguments, database_files_from_arguments
+from equihash.report.search_gallery import draw_search
+from equihash.report.tables import answer
 
 
 def parse_arguments():

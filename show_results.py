@@ -9,10 +9,10 @@ import sys
 
 from equihash import errors
 from equihash.errors import UserError
-from equihash.evaluation.ablation import draw_ablations
 from equihash.evaluation.collect import collect
-from equihash.evaluation.comparison import format_lines
 from equihash.experiment import add_results_arguments
+from equihash.report.ablation import draw_ablations
+from equihash.report.comparison import format_lines
 
 
 def parse_arguments():

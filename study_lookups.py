@@ -4,15 +4,15 @@ python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --nb_loo
 python study_lookups.py FastMnistMosaic 10MDB ShannonHamming
 
 The perfect retrieval rate in growing parts of the database, a check of how well it is predicted from smaller ones, and
-the prediction for larger ones: see equihash/evaluation/prediction.py.
+the prediction for larger ones: see equihash/studies/prediction.py.
 """
 
 import argparse
 
 from equihash import errors
-from equihash.evaluation import lookups_study
 from equihash.experiment import add_results_arguments
 from equihash.paths import DATA
+from equihash.studies import lookups
 
 
 def parse_arguments():
@@ -27,11 +27,11 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    rows = lookups_study.study(args.task, args.database_name, args.models, args.variant, args.nb_lookups)
-    print(lookups_study.format_study(rows, args.format))
-    print("\n".join(["", *lookups_study.prediction_errors(rows)]))
+    rows = lookups.study(args.task, args.database_name, args.models, args.variant, args.nb_lookups)
+    print(lookups.format_study(rows, args.format))
+    print("\n".join(["", *lookups.prediction_errors(rows)]))
     path = DATA / "experiments" / args.task / f"lookups_{args.variant or 'all'}_{args.database_name}.png"
-    lookups_study.draw_study(path, rows, f"{args.task}, {args.database_name}")
+    lookups.draw_study(path, rows, f"{args.task}, {args.database_name}")
     print(f"drawn: {path}")
 
 

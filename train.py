@@ -26,15 +26,15 @@ from equihash.devices import (
 from equihash.errors import Diverged, Locked, UserError
 from equihash.evaluation.collect import is_evaluated
 from equihash.evaluation.in_training import evaluate_in_training
-from equihash.evaluation.report import report
-from equihash.evaluation.tables import in_training_line, results_table
-from equihash.evaluation.training_pictures import draw_instances, draw_training_curve
 from equihash.event_file import EventFile
 from equihash.experiment import DatabaseFiles, add_experiment_arguments, experiments_from_arguments
 from equihash.files import exists
 from equihash.fingerprints import build_index, encode_database
 from equihash.paths import labels_path
 from equihash.provenance import provenance, work_of
+from equihash.report.report import report
+from equihash.report.tables import in_training_line, results_table
+from equihash.report.training_pictures import draw_instances, draw_training_curve
 from equihash.state import (
     build_loader,
     build_network,

@@ -81,7 +81,7 @@ PREPARE = [
 SERVER = f"""
 import ctypes, json, os, runpy, signal, sys, time, traceback
 sys.path[:0] = [{str(REPOSITORY)!r}]
-import equihash.evaluation.report, equihash.prepare.mnist, equihash.prepare.openimages, equihash.prepare.perlin
+import equihash.report.report, equihash.prepare.mnist, equihash.prepare.openimages, equihash.prepare.perlin
 import torch.optim, torchvision
 print("ready", flush=True)
 for line in sys.stdin:

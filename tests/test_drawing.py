@@ -14,15 +14,15 @@ from test_lookups_study import put as put_sizes
 from test_lookups_study import simulated_results
 from test_tables import TABLE, own_table, put
 
-from equihash.evaluation.ablation import draw_ablations
 from equihash.evaluation.collect import collect
-from equihash.evaluation.drawing import figure_file, plain
-from equihash.evaluation.gallery import draw_gallery
-from equihash.evaluation.lookups_study import Row, draw_study
-from equihash.evaluation.prediction import Prediction
-from equihash.evaluation.retrieval import EncodedDatabase
+from equihash.evaluation.encoded_database import EncodedDatabase
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.fingerprints import load_index
+from equihash.report.ablation import draw_ablations
+from equihash.report.drawing import figure_file, plain
+from equihash.report.gallery import draw_gallery
+from equihash.studies.lookups import Row, draw_study
+from equihash.studies.prediction import Prediction
 
 HOSTILE = """
 backend: tkagg
@@ -55,7 +55,7 @@ OTHERS = [
 RUN = """
 import json, runpy, sys
 import matplotlib
-import equihash.prepare.perlin, equihash.evaluation.ablation, equihash.evaluation.lookups_study
+import equihash.prepare.perlin, equihash.report.ablation, equihash.studies.lookups
 before = matplotlib.rcParams.copy()
 scripts, commands = json.load(sys.stdin)
 for sys.argv in commands:

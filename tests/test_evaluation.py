@@ -1,4 +1,6 @@
 import itertools
+from functools import reduce
+from operator import add
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,15 +12,10 @@ from scipy.stats import beta
 
 from equihash.evaluation.in_training import worst_entropies
 from equihash.evaluation.intervals import clopper_pearson, irrelevant_collision_rate
+from equihash.evaluation.metrics import METRICS, Answers, format_rate, score
 from equihash.evaluation.prefixes import prefix_sizes, prefix_truth
-from equihash.evaluation.retrieval import (
-    count_in_prefix,
-    count_retrieved,
-    score,
-    set_size_edges,
-    set_size_histogram,
-    triplet_distances,
-)
+from equihash.evaluation.results import set_size_edges, set_size_histogram, triplet_distances
+from equihash.evaluation.retrieval import count_in_prefix, count_retrieved
 from equihash.search import InvertedIndex, probe_codes
 
 
@@ -42,10 +39,10 @@ def test_scores_are_those_of_sets(seed, nb_lookups):
     offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in truth])])
     ids = np.concatenate([sorted(found) for found in truth])
     n = len(queried)
-    counts = count_retrieved(index, database, (offsets, ids), codes[:n], logits[:n], nb_lookups)
+    found, relevant_found = count_retrieved(index, database, (offsets, ids), codes[:n], logits[:n], nb_lookups)
     none = (np.zeros(6, dtype=np.int64), np.empty(0, dtype=np.int64))
     negative_counts = count_retrieved(index, database, none, codes[n:], logits[n:], nb_lookups)[0]
-    results = score(*counts, negative_counts, 60)
+    results = score(Answers(found, np.diff(offsets), relevant_found, negative_counts, 60))
 
     both = list(zip(positive, truth))
     assert results["recall"] == pytest.approx(sum(len(a & b) for a, b in both) / sum(map(len, truth)))
@@ -91,11 +88,13 @@ def test_a_prefix_is_a_database_of_its_own(seed, size, nb_shards):
     shards = [InvertedIndex.build(database, shard, nb_shards) for shard in range(nb_shards)]
     found = [count_in_prefix(encoded, shard, size, [1, 3]) for shard in shards]
     for number in (1, 3):
-        retrieved, relevant_retrieved = np.sum([each[size, number] for each in found], axis=0).reshape(2, -1)
+        total = reduce(add, (each[size, number] for each in found))
+        assert total.negative_retrieved is None
         for row in range(len(queried)):
             probes = {bytes(code) for code in probe_codes(logits[row : row + 1], number)[0]}
             expected = {item for item in range(size) if bytes(database[item]) in probes}
-            assert retrieved[row] == len(expected) and relevant_retrieved[row] == len(expected & relevant[row])
+            assert total.retrieved[row] == len(expected)
+            assert total.relevant_retrieved[row] == len(expected & relevant[row])
 
 
 def test_prefixes_cost_a_fraction_of_the_database():
@@ -115,8 +114,24 @@ def test_every_size_of_a_set_is_in_one_bin(database_size):
 
 def test_empty_sets_count_as_perfect():
     zero = np.zeros(2, dtype=np.int64)
-    results = score(zero, zero, zero, zero, 10)
+    results = score(Answers(zero, zero, zero, zero, 10))
     assert results["average_jaccard_index"] == 1 and results["perfect_retrieval_rate"] == 1
+
+
+@pytest.mark.parametrize(
+    "value, text", [(0, ".000"), (0.5126, ".513"), (0.9989, ".999"), (0.99999, ".999"), (1, "1.00"), (np.nan, "-")]
+)
+def test_a_rate_is_written_with_three_digits(value, text):
+    """In brackets, too; and only what is exactly 1 as 1."""
+    assert format_rate(value) == METRICS["recall"].format(value) == text
+    assert METRICS["recall"].format_interval((value, 1.0)) == f"[{text} 1.00]"
+
+
+def test_a_small_rate_is_written_with_its_power_of_ten():
+    metric = METRICS["irrelevant_collision_rate"]
+    texts = [metric.format(value) for value in (5.23e-8, 1.4e-12, 0.014, 0, 1, np.nan)]
+    assert texts == ["5.2e-8", "1.4e-12", "1.4e-2", "0.0", "1.0", "-"]
+    assert metric.format_interval((1e-8, 8.1e-7)) == "[1e-8 8e-7]" and metric.format_interval((0, 1)) == "[0 1]"
 
 
 def test_triplet_distances():

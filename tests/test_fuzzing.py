@@ -23,8 +23,10 @@ from equihash.config import load_config
 from equihash.datasets import MnistMosaic, NoisyOpenImagesMosaic
 from equihash.devices import select_device
 from equihash.errors import UserError
-from equihash.evaluation.report import sum_of_shards
-from equihash.evaluation.retrieval import EncodedDatabase, count, evaluate_database
+from equihash.evaluation.encoded_database import EncodedDatabase
+from equihash.evaluation.results import evaluate_database
+from equihash.evaluation.retrieval import count
+from equihash.evaluation.shards import sum_of_shards
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.fingerprints import build_index, encode_database, load_index, merge_shards
 from equihash.search import InvertedIndex

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from equihash.evaluation.prediction import Prediction, fit, from_mean_rates, measured
+from equihash.studies.prediction import Prediction, fit, from_mean_rates, measured
 
 SIZES = (1000, 10_000, 100_000, 1_000_000)
 

@@ -1,5 +1,6 @@
 """report.html: what is in it, and how a real browser shows it (Debian: apt-get install chromium chromium-driver)."""
 
+import csv
 import json
 import os
 import shutil
@@ -8,6 +9,8 @@ from html.parser import HTMLParser
 import pytest
 from conftest import quick
 from selenium import webdriver
+
+from equihash.evaluation.metrics import METRICS, Answers, Metric
 
 FOLDER = "data/experiments/FastMnistMosaic/HashNet/main/current/test_<b>DB"
 EVALUATE = ["evaluate_binary_equihash.py", "FastMnistMosaic", "<b>DB", "HashNet", "-d", "cpu"]
@@ -62,6 +65,36 @@ def test_what_is_no_more_is_taken_away(page, shared_workspace, tmp_path):
         assert [path.name for path in page.parent.glob("*.png")] == ["hamming_distances.png"]
         found = Elements(page.read_text())
         assert sum(tag == "img" for tag, _ in found.elements) == 3
+    finally:
+        shutil.copytree(folder, page.parent, dirs_exist_ok=True)
+
+
+def test_a_metric_of_ones_own_is_one_entry(page, shared_workspace, monkeypatch, tmp_path):
+    """It is in results.json, in the table, in the page, and in what show_results.py prints."""
+
+    def compute(answers):
+        return 2 * answers.relevant_retrieved.sum() / (answers.retrieved.sum() + answers.relevant.sum()), (0.125, 0.875)
+
+    f1 = Metric("f1_score", "harmonic mean of precision and recall", Answers, compute, short="F1")
+    monkeypatch.setitem(METRICS, f1.key, f1)
+    folder = shutil.copytree(page.parent, tmp_path / "copy")
+    try:
+        table = shared_workspace.check([*EVALUATE, "--nb_lookups", "1", "8"])
+        results = json.loads((page.parent / "results.json").read_text())
+        values = [results["lookups"][number]["f1_score"] for number in ("1", "8")]
+        assert results["f1_score"] == values[0] > 0 and results["intervals"]["f1_score"] == [0.125, 0.875]
+        assert "F1 f1 score: harmonic mean of precision and recall" in table
+        found = Elements(page.read_text())
+        for number, value in zip(("1 lookup ", "8 lookups "), values):
+            row = next(line.split() for line in table.splitlines() if f"main, {number}" in line)
+            assert row[-1] == f1.format(value) and f1.format(value) in found.text
+        assert table.count("[.125 .875]") == found.text.count("[.125 .875]") == 2
+        assert "f1 score" in found.text
+        show = ["show_results.py", "FastMnistMosaic", "<b>DB", "HashNet"]
+        lines = shared_workspace.check(show).splitlines()
+        assert lines[0].split()[-1] == "F1" and lines[2].split()[-1] == f1.format(values[0])
+        header, row, *_ = csv.reader(shared_workspace.check([*show, "--format", "csv"]).splitlines())
+        assert header[-2:] == ["f1_score", "f1_score_std"] and float(row[-2]) == values[0]
     finally:
         shutil.copytree(folder, page.parent, dirs_exist_ok=True)
 

@@ -106,7 +106,7 @@ def test_the_same_work_makes_the_same_bytes(original, tmp_path):
 
 def test_other_libraries_are_no_mismatch(place, monkeypatch):
     real = provenance_module.provenance
-    for module in ("equihash.fingerprints", "equihash.evaluation.retrieval", "equihash.labels"):
+    for module in ("equihash.fingerprints", "equihash.evaluation.results", "equihash.labels"):
         monkeypatch.setattr(f"{module}.provenance", lambda **work: {**real(**work), "libraries": {"torch": "99"}})
     before = files_of(place)
     for command in (ENCODE, INDEX, EVALUATE):

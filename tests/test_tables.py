@@ -9,10 +9,10 @@ import statistics
 import pytest
 from conftest import REPOSITORY, assert_same, quick
 
-from equihash.evaluation.ablation import calls_for_log
 from equihash.evaluation.collect import is_evaluated
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.files import locked
+from equihash.report.ablation import calls_for_log
 
 TABLE = [
     ["name", "seed", "trainer_kwargs:alpha"],

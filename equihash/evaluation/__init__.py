@@ -1,1 +1,1 @@
-"""How good a network is: while it trains, and on an indexed database."""
+"""How good a network is, in numbers: while it trains, and on an indexed database."""

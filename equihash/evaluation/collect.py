@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from equihash.config import read_variants
-from equihash.evaluation.tables import COLUMNS
+from equihash.evaluation.metrics import Answers, columns
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.files import read_json
 from equihash.fingerprints import expected_work
 from equihash.paths import CONFIGS, check_task, folders_with
-
-OF_ONE_LOOKUP = ("relevant_collision_rate", "irrelevant_collision_rate")  # of results.json, beside its "lookups"
 
 
 @dataclass
@@ -187,12 +185,11 @@ def _lines(model, variant, results):
 
 def _metrics(results):
     """Metrics by number of lookups: {int: {str: float}}, NaN for what is null or missing."""
-    by_lookups = {1: results} | {int(number): row for number, row in results.get("lookups", {}).items()}
+    by_lookups = {int(number): row for number, row in results.get("lookups", {}).items()} | {1: results}
     metrics = {}
-    for number, row in sorted(by_lookups.items()):
-        names = [metric for metric in COLUMNS.values() if number == 1 or metric not in OF_ONE_LOOKUP]
-        values = {metric: (results if metric in OF_ONE_LOOKUP else row).get(metric) for metric in names}
-        metrics[number] = {metric: math.nan if value is None else float(value) for metric, value in values.items()}
+    for number, row in by_lookups.items():
+        values = {metric.key: row.get(metric.key) for metric in columns() if number == 1 or metric.of is Answers}
+        metrics[number] = {key: math.nan if value is None else float(value) for key, value in values.items()}
     return metrics
 
 

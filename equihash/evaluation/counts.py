@@ -9,10 +9,31 @@ from equihash.errors import Damaged, UserError
 from equihash.files import atomic
 from equihash.hdf5 import Hdf5File, create_hdf5, set_provenance
 
-ARRAYS = ("retrieved", "relevant_retrieved", "negative_retrieved")
+
+@dataclass(frozen=True)
+class Retrieved:
+    """How many items each query retrieves with one number of lookups.
+
+    Attributes
+    ----------
+    retrieved, relevant_retrieved : int64 (P,)
+        By the positive queries: items, and relevant ones among them.
+    negative_retrieved : int64 (Q,) or None
+        By the negative queries, which are asked of the whole database only.
+    """
+
+    retrieved: np.ndarray
+    relevant_retrieved: np.ndarray
+    negative_retrieved: np.ndarray | None = None
+
+    def __add__(self, other):
+        return Retrieved(**{name: array + getattr(other, name) for name, array in self.arrays().items()})
+
+    def arrays(self):
+        return {name: array for name, array in vars(self).items() if array is not None}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Counts:
     """All that the scores of an index are made of; those of its shards add up, as equal codes are in one shard.
 
@@ -22,10 +43,9 @@ class Counts:
         Pairs of items with equal codes and different classes.
     largest_bucket : int
         Items that share the commonest code of a sample.
-    queries : dict
-        Of each (size of the database or of a prefix, number of lookups a query): items retrieved by the positive
-        queries, relevant ones among these and, of the whole database, items retrieved by the negative queries: int64
-        (P,), (P,), (Q,). Empty where there is no interest in queries.
+    queries : dict of (int, int) to Retrieved
+        By the size of the database or of a prefix, and the number of lookups a query. Empty where there is no interest
+        in queries.
     """
 
     internal_collisions: int
@@ -36,22 +56,23 @@ class Counts:
         return Counts(
             self.internal_collisions + other.internal_collisions,
             max(self.largest_bucket, other.largest_bucket),
-            {key: [a + b for a, b in zip(self.queries[key], other.queries[key])] for key in self.queries},
+            {key: found + other.queries[key] for key, found in self.queries.items()},
         )
 
     def save(self, path, provenance):
         """Write an HDF5 file, atomically, with a dict that says what was counted."""
         with atomic(path) as temporary, create_hdf5(temporary) as file:
             checksums = {}
-            for key, arrays in self.queries.items():
-                for name, array in zip(_names(*key), arrays):
-                    file.create_dataset(name, data=array, compression=1)
-                    checksums[name] = zlib.crc32(array)
+            for (size, number), found in self.queries.items():
+                for name, array in found.arrays().items():
+                    dataset_name = f"{size} {number} {name}"
+                    file.create_dataset(dataset_name, data=array, compression=1)
+                    checksums[dataset_name] = zlib.crc32(array)
             numbers = {"internal_collisions": self.internal_collisions, "largest_bucket": self.largest_bucket}
             set_provenance(file, {**provenance, **numbers, "checksums": checksums})
 
     @classmethod
-    def load(cls, path, expected, shapes, command):
+    def load(cls, path, expected, lengths, command):
         """Read the counts of some sizes and numbers of lookups.
 
         Parameters
@@ -59,8 +80,8 @@ class Counts:
         path : Path
         expected : dict
             What its provenance must have.
-        shapes : dict
-            The lengths of the arrays of each (size, number of lookups) wanted.
+        lengths : dict of (int, int) to dict
+            By size and number of lookups, as in `queries`: the lengths of the arrays of a `Retrieved`, by name.
         command : str
             What makes the file, for messages.
 
@@ -74,18 +95,16 @@ class Counts:
             if any(found.get(key) != value for key, value in expected.items()):
                 raise UserError(f"{path} is of other fingerprints than those there now: run {command}")
             queries = {}
-            for (size, number), lengths in shapes.items():
-                queries[size, number] = []
-                for name, length in zip(_names(size, number), lengths):
-                    dataset = file.dataset(name)
+            for (size, number), of_arrays in lengths.items():
+                arrays = {}
+                for name, length in of_arrays.items():
+                    dataset_name = f"{size} {number} {name}"
+                    dataset = file.dataset(dataset_name)
                     if dataset is None:
                         raise UserError(f"{path} has no counts of {number} lookups among {size} items: run {command}")
                     counts = dataset.read() if (dataset.shape, dataset.dtype) == ((length,), np.int64) else None
-                    if counts is None or zlib.crc32(counts) != found["checksums"][name]:
-                        raise Damaged(f"{path} is damaged: {name} is not what was written: run {command}")
-                    queries[size, number].append(counts)
+                    if counts is None or zlib.crc32(counts) != found["checksums"][dataset_name]:
+                        raise Damaged(f"{path} is damaged: {dataset_name} is not what was written: run {command}")
+                    arrays[name] = counts
+                queries[size, number] = Retrieved(**arrays)
         return cls(found["internal_collisions"], found["largest_bucket"], queries)
-
-
-def _names(size, number):
-    return [f"{size} {number} {name}" for name in ARRAYS]

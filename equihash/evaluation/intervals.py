@@ -15,6 +15,11 @@ def clopper_pearson(successes, trials, confidence=CONFIDENCE):
     return float(interval.low), float(interval.high)
 
 
+def proportion(successes, trials):
+    """Estimate a probability: the rate, NaN without any trial, and its Clopper-Pearson interval (low, high)."""
+    return float(successes / trials) if trials else float("nan"), clopper_pearson(successes, trials)
+
+
 def irrelevant_collision_rate(nb_collisions, database_size, nb_classes, confidence=CONFIDENCE):
     """Estimate P(same fingerprint | different class) from the internal collisions of a database.
 

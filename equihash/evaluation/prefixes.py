@@ -6,7 +6,7 @@ relevant in the whole and has an id less than n. A class is drawn into the queri
 fair sample of the classes of the prefix.
 
 All positive queries are also asked as if their relevant items of the whole database were added to the prefix (PRR only;
-see prediction.py): there are many more of them in a small prefix.
+see studies/prediction.py): there are many more of them in a small prefix.
 """
 
 import numpy as np

@@ -49,6 +49,12 @@ class Query:
     relevant: np.ndarray = None
     missed: np.ndarray = None
 
+    def relevance(self, row):
+        """Whether the item found at `row` is "relevant" or "irrelevant"; "unknown" for a picture."""
+        if self.relevant is None:
+            return "unknown"
+        return "relevant" if self.relevant[row] else "irrelevant"
+
 
 class Searcher:
     """A database that is open for queries; opening it takes no longer for a larger one.
@@ -187,26 +193,3 @@ def read_picture(path, loader):
         found = f"{pixels.shape[1]} x {pixels.shape[0]}"
         raise UserError(f"{path} has {found} pixels, and a mosaic {width} x {height}: cut or resize it to that")
     return loader.from_picture(pixels)
-
-
-def answer(query, labels, nb_shown=20):
-    """What was found for a query, and up to `nb_shown` of the items with their `Labels`, as lines of text: str."""
-    text = f"{query.name}: {len(query.found):,} found"
-    if query.relevant is not None:
-        relevant = int(query.relevant.sum())
-        text += f", {relevant:,} of them relevant; relevant ones missed: "
-        text += "not counted in so large a database" if query.missed is None else f"{len(query.missed):,}"
-    lines = [text]
-    for row, item in enumerate(query.found[:nb_shown].tolist()):
-        numbers = " ".join(map(str, labels.database[item].ravel()))
-        lines.append(f"  {item:>12}  {relevance(query, row):10}  class {numbers}")
-    if len(query.found) > nb_shown:
-        lines.append(f"  and {len(query.found) - nb_shown:,} more")
-    return "\n".join(lines)
-
-
-def relevance(query, row):
-    """Whether the item found at `row` is "relevant" or "irrelevant"; "unknown" for a picture."""
-    if query.relevant is None:
-        return "unknown"
-    return "relevant" if query.relevant[row] else "irrelevant"

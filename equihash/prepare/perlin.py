@@ -11,12 +11,12 @@ import torch
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, RESOLUTIONS, WIDTH
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import UserError
-from equihash.evaluation.drawing import figure_file
 from equihash.files import atomic, exists, locked, naming, write_all
 from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.prepare.download import download_hdf5
 from equihash.progress import progress_bar
 from equihash.provenance import provenance
+from equihash.report.drawing import figure_file
 
 PATH = "data/datasets/PerlinNoise/perlin180x270.hdf5"
 REPOSITORY = "duchema/perlin180x270"

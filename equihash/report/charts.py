@@ -3,7 +3,9 @@
 import numpy as np
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
-from equihash.evaluation.drawing import BLUE, GREY, ORANGE, figure_file
+from equihash.evaluation.metrics import METRICS
+from equihash.report.drawing import BLUE, GREY, ORANGE, figure_file
+from equihash.report.tables import lookups_text
 
 SIZE, DPI = (4.8, 3.4), 160  # inches: small, so that the letters can be read on a phone
 
@@ -32,10 +34,10 @@ def draw_lookups(path, results):
         axis = figure.subplots()
         rows = results["lookups"]
         numbers = [int(number) for number in rows]
-        for name, colour, style in (
+        for key, colour, style in (
             ("perfect_retrieval_rate", BLUE, "o-"), ("recall", GREY, "s--"), ("false_positive_rate", ORANGE, "^-.")
         ):  # fmt: skip
-            _band(axis, numbers, list(rows.values()), name, colour, style, name.replace("_", " "))
+            _band(axis, numbers, list(rows.values()), key, colour, style, METRICS[key].name)
         axis.set_xscale("log", base=2)
         axis.set_xticks(numbers, map(str, numbers))
         axis.set_xlabel("lookups a query")
@@ -52,9 +54,9 @@ def draw_database_sizes(path, results):
         sizes = [int(size) for size in results["database_sizes"]]
         for number, filled in zip(_first_and_last(results), ("full", "none")):
             rows = [row["lookups"][number] for row in results["database_sizes"].values()]
-            for name, colour, style in (("perfect_retrieval_rate", BLUE, "o-"), ("recall", GREY, "s--")):
-                label = f"{name.replace('_', ' ')}, {_lookups(number)}"
-                _band(axis, sizes, rows, name, colour, style, label, fillstyle=filled)
+            for key, colour, style in (("perfect_retrieval_rate", BLUE, "o-"), ("recall", GREY, "s--")):
+                label = f"{METRICS[key].name}, {lookups_text(number)}"
+                _band(axis, sizes, rows, key, colour, style, label, fillstyle=filled)
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.set_xlabel("items in the database")
@@ -76,7 +78,7 @@ def draw_set_sizes(path, results):
         for number, style, filled in zip(numbers, ("-", "--"), ("full", "none")):
             for sign, colour, mark in (("positive", BLUE, "o"), ("negative", ORANGE, "^")):
                 histogram = sizes["lookups"][number][sign]
-                label = f"{sign} queries, {_lookups(number)}"
+                label = f"{sign} queries, {lookups_text(number)}"
                 curves.append((label, histogram, mark + style, colour, filled, 5))
         curves = [curve for curve in curves if any(curve[1])]  # there may be no queries of a sign
         for label, histogram, style, colour, filled, size in curves:
@@ -102,9 +104,9 @@ def draw_set_sizes(path, results):
         axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2)
 
 
-def _band(axis, x, rows, name, colour, style, label, **marks):
+def _band(axis, x, rows, key, colour, style, label, **marks):
     """One rate with its intervals as a band; points without any query are left out."""
-    points = [(at, row[name], *row["intervals"][name]) for at, row in zip(x, rows) if np.isfinite(row[name])]
+    points = [(at, row[key], *row["intervals"][key]) for at, row in zip(x, rows) if np.isfinite(row[key])]
     if points:
         at, values, low, high = zip(*points)
         axis.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
@@ -128,7 +130,3 @@ def _first_and_last(results):
     """The numbers of lookups that charts of several curves show, as keys."""
     numbers = list(results["lookups"])
     return list(dict.fromkeys([numbers[0], numbers[-1]]))
-
-
-def _lookups(number):
-    return f"{number} lookup{'s' if number != '1' else ''}"

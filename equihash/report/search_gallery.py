@@ -1,7 +1,6 @@
 """The picture of single queries and what they found."""
 
-from equihash.evaluation.drawing import BLUE, GREEN, GREY, RED, figure_file, plain, show
-from equihash.evaluation.querying import relevance
+from equihash.report.drawing import BLUE, GREEN, GREY, RED, figure_file, plain, show
 
 COLOURS = {"relevant": GREEN, "irrelevant": RED, "missed": GREY, "unknown": BLUE}
 MOST_QUERIES = 10  # rows of the picture
@@ -43,7 +42,7 @@ def draw_search(path, searcher, queries, title, nb_shown=6):
 
 def _shown(query, nb_shown):
     """Up to `nb_shown` (item, kind): found ones, then those that were missed, one at least if there are any."""
-    found = [(item, relevance(query, row)) for row, item in enumerate(query.found[:nb_shown].tolist())]
+    found = [(item, query.relevance(row)) for row, item in enumerate(query.found[:nb_shown].tolist())]
     missed = [(item, "missed") for item in ([] if query.missed is None else query.missed[:nb_shown].tolist())]
     found = found[: nb_shown - bool(missed)] or [(None, "nothing found")]
     return found + missed[: nb_shown - len(found)]

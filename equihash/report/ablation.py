@@ -5,8 +5,12 @@ from itertools import cycle
 import numpy as np
 
 from equihash.evaluation.collect import ablated
-from equihash.evaluation.drawing import BLUE, GREEN, ORANGE, RED, figure_file, plain
+from equihash.evaluation.metrics import METRICS
 from equihash.paths import DATA
+from equihash.report.drawing import BLUE, GREEN, ORANGE, RED, figure_file, plain
+from equihash.report.tables import lookups_text
+
+METRIC = METRICS["perfect_retrieval_rate"]
 
 
 def draw_ablations(task, database, lines):
@@ -40,18 +44,18 @@ def _draw(path, title, key, values, lines):
         numbers = sorted({line.nb_lookups for line in lines})
         for number, colour, marker in zip(numbers, cycle((BLUE, ORANGE, GREEN, RED)), cycle("os^D")):
             part = sorted((line for line in lines if line.nb_lookups == number), key=lambda line: line.value)
-            means = [line.mean["perfect_retrieval_rate"] for line in part]
-            spreads = [line.spread["perfect_retrieval_rate"] for line in part]
+            means = [line.mean[METRIC.key] for line in part]
+            spreads = [line.spread[METRIC.key] for line in part]
             axis.errorbar(
                 [line.value for line in part], means, np.nan_to_num(spreads), color=colour, marker=marker, markersize=5,
-                capsize=3, label=f"{number} lookup{'s' * (number > 1)}",
+                capsize=3, label=lookups_text(number),
             )  # fmt: skip
         if calls_for_log(values):
             axis.set_xscale("log")
             axis.minorticks_off()
             axis.set_xticks(ticks := _far_apart({line.value for line in lines}), [f"{value:g}" for value in ticks])
         axis.set_xlabel(plain(key.split(":")[-1]))
-        axis.set_ylabel("perfect retrieval rate")
+        axis.set_ylabel(METRIC.name)
         axis.set_ylim(0, 1)
         axis.grid(alpha=0.3)
         axis.legend()

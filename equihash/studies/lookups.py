@@ -8,8 +8,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from equihash.errors import UserError
 from equihash.evaluation.collect import results_of_tables
-from equihash.evaluation.drawing import figure_file, plain
-from equihash.evaluation.prediction import Prediction, fit, from_mean_rates, measured
+from equihash.evaluation.metrics import format_rate
+from equihash.report.drawing import figure_file, plain
+from equihash.studies.prediction import Prediction, fit, from_mean_rates, measured
 
 BEYOND = (10**9, 10**11)  # sizes that are predicted
 MARKS = "os^Dvp"
@@ -119,10 +120,10 @@ def format_study(rows, form):
     for row in rows:
         of_network = [rates for (name, _), rates in cells.items() if name == row.name]
         best = np.max(of_network, axis=0)
-        line = [row.name, str(row.nb_lookups), _rate(row.recall), f"{row.irrelevant:.3g}"]
+        line = [row.name, str(row.nb_lookups), format_rate(row.recall), f"{row.irrelevant:.3g}"]
         for rate, highest in zip(cells[row.name, row.nb_lookups], best):
             mark = ("*", "**")[form == "markdown"] if len(of_network) > 1 and rate == highest else ""
-            line.append(f"{mark}{_rate(rate)}{mark}" if form == "markdown" else _rate(rate) + mark)
+            line.append(f"{mark}{format_rate(rate)}{mark}" if form == "markdown" else format_rate(rate) + mark)
         body.append(line)
     if form == "markdown":
         table = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
@@ -195,7 +196,3 @@ def _size(number):
         if number >= unit:
             return f"{number / unit:g}{letter}"
     return f"{number:g}"
-
-
-def _rate(value):
-    return f"{value:.3f}".removeprefix("0") if value < 0.9995 else "1.00"

@@ -1,6 +1,6 @@
 """Pictures of training, as PNG files."""
 
-from equihash.evaluation.drawing import BLUE, GREEN, ORANGE, RED, figure_file, show
+from equihash.report.drawing import BLUE, GREEN, ORANGE, RED, figure_file, show
 
 
 def draw_instances(path, loader, nb_classes=4, nb_instances=6, seed=0):

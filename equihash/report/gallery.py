@@ -3,8 +3,8 @@
 import numpy as np
 
 from equihash.datasets.procedural import ENCODING_SEED, ProceduralDatabase
-from equihash.evaluation.drawing import BLUE, GREY, ORANGE, figure_file, plain, show
 from equihash.evaluation.retrieval import count_retrieved
+from equihash.report.drawing import BLUE, GREY, ORANGE, figure_file, plain, show
 
 MARKS = {BLUE: "\u2713 ", ORANGE: "\u2717 ", GREY: "missed "}
 
@@ -33,13 +33,12 @@ def draw_gallery(path, database, index, nb_columns=11, nb_shown=2, nb_queries=20
         codes = np.ascontiguousarray(database.query_codes(sign)[:nb_queries])
         offsets, ids = database.ground_truth(sign)
         offsets = offsets[: len(codes) + 1]
-        counts = count_retrieved(index, database.codes, (offsets, ids), codes, None, 1)
+        retrieved, relevant_retrieved = count_retrieved(index, database.codes, (offsets, ids), codes, None, 1)
         queries = ProceduralDatabase(getattr(labels, f"{sign}_queries"), loader, ENCODING_SEED)
-        answers = {"perfect": [], "incomplete": [], "unsound": []}
-        for query, (retrieved, relevant, both) in enumerate(zip(*counts)):
-            answers["unsound" if retrieved > both else "incomplete" if relevant > both else "perfect"].append(query)
-        for kind, found in answers.items():
-            if found:
+        unsound, incomplete = retrieved > relevant_retrieved, np.diff(offsets) > relevant_retrieved
+        answers = {"perfect": ~(unsound | incomplete), "incomplete": incomplete & ~unsound, "unsound": unsound}
+        for kind, holds in answers.items():
+            if found := np.flatnonzero(holds).tolist():
                 some = found[:nb_columns]
                 truths = [ids[offsets[query] : offsets[query + 1]] for query in some]
                 coloured = [_coloured(index[codes[query]], truth, nb_shown) for query, truth in zip(some, truths)]

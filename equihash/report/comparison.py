@@ -4,9 +4,8 @@ import csv
 import io
 import math
 
-from equihash.evaluation.tables import COLUMNS
+from equihash.evaluation.metrics import METRICS, columns
 
-LOW_IS_GOOD = ("false_positive_rate", "irrelevant_collision_rate")
 LEGEND = "{} marks the best mean of a column among lines of as many lookups; ± is the standard deviation over seeds."
 
 
@@ -17,7 +16,7 @@ def format_lines(lines, form):
 
 def _terminal(lines):
     title = max(len(line.name) for line in lines) + 2
-    text = [" ".join([" " * title, "lookups seeds", *(f"{name:^13}" for name in COLUMNS)])]
+    text = [" ".join([" " * title, "lookups seeds", *(f"{metric.short:^13}" for metric in columns())])]
     best, before = _best(lines), (None, None, None)
     for line in lines:
         this = line.model, line.variant, line.name
@@ -25,18 +24,18 @@ def _terminal(lines):
             text.append(f"{line.model} {line.variant}")
         name, before = "" if this == before else f"  {line.name}", this
         numbers = f"{line.nb_lookups:>7} {line.nb_seeds:>5}"
-        cells = [_cell(line, metric, "±", "*" * _is_best(line, metric, best)) for metric in COLUMNS.values()]
+        cells = [_cell(line, metric, "±", "*" * _is_best(line, metric, best)) for metric in columns()]
         text.append(" ".join([name.ljust(title), numbers, *(f"{cell:^13}" for cell in cells)]))
     return "\n".join(each.rstrip() for each in [*text, LEGEND.format("*")])
 
 
 def _markdown(lines):
-    head = ["model", "table", "configuration", "lookups", "seeds", *COLUMNS]
+    head = ["model", "table", "configuration", "lookups", "seeds", *(metric.short for metric in columns())]
     rows = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
     best = _best(lines)
     for line in lines:
         cells = []
-        for metric in COLUMNS.values():
+        for metric in columns():
             cell = _cell(line, metric, " ± ", "")
             cells.append(f"**{cell}**" if _is_best(line, metric, best) else cell)
         rows.append([line.model, line.variant, line.name, str(line.nb_lookups), str(line.nb_seeds), *cells])
@@ -48,10 +47,10 @@ def _csv(lines):
     """All digits, and a column for each spread; what there is none of is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = [f"{metric}{part}" for metric in COLUMNS.values() for part in ("", "_std")]
-    writer.writerow(["model", "variant", "configuration", "value", "nb_lookups", "nb_seeds", *columns])
+    names = [f"{metric.key}{part}" for metric in columns() for part in ("", "_std")]
+    writer.writerow(["model", "variant", "configuration", "value", "nb_lookups", "nb_seeds", *names])
     for line in lines:
-        pairs = [(line.mean.get(metric), line.spread.get(metric)) for metric in COLUMNS.values()]
+        pairs = [(line.mean.get(metric.key), line.spread.get(metric.key)) for metric in columns()]
         values = ["" if value is None or math.isnan(value) else value for pair in pairs for value in pair]
         value = "" if line.value is None else line.value
         writer.writerow([line.model, line.variant, line.name, value, line.nb_lookups, line.nb_seeds, *values])
@@ -59,36 +58,31 @@ def _csv(lines):
 
 
 def _mean(line, metric):
-    return line.mean.get(metric, math.nan)
+    return line.mean.get(metric.key, math.nan)
 
 
 def _best(lines):
     """The best mean of each (number of lookups, metric) that two lines or more have."""
-    columns = {}
+    found = {}
     for line in lines:
-        for metric, value in line.mean.items():
+        for key, value in line.mean.items():
             if not math.isnan(value):
-                columns.setdefault((line.nb_lookups, metric), []).append(value)
+                found.setdefault((line.nb_lookups, key), []).append(value)
     return {
-        key: min(values) if key[1] in LOW_IS_GOOD else max(values) for key, values in columns.items() if len(values) > 1
-    }
+        (number, key): max(values) if METRICS[key].higher_is_better else min(values)
+        for (number, key), values in found.items() if len(values) > 1
+    }  # fmt: skip
 
 
 def _is_best(line, metric, best):
-    value = best.get((line.nb_lookups, metric), math.nan)
+    value = best.get((line.nb_lookups, metric.key), math.nan)
     return math.isclose(_mean(line, metric), value)  # but for rounding: means of several seeds
 
 
 def _cell(line, metric, plus_minus, mark):
     """A mean, its mark and its spread, as short as they can be."""
-    mean, spread = _mean(line, metric), line.spread.get(metric, math.nan)
+    mean, spread = _mean(line, metric), line.spread.get(metric.key, math.nan)
     if math.isnan(mean):
         return "-"
-    text = _number(mean, metric) + mark
-    return text if math.isnan(spread) else f"{text}{plus_minus}{_number(spread, metric)}"
-
-
-def _number(value, metric):
-    if metric == "irrelevant_collision_rate":
-        return f"{value:.1e}".replace("e-0", "e-")
-    return f"{value:.3f}".removeprefix("0") if value < 0.9995 else "1.00"
+    text = metric.format(mean) + mark
+    return text if math.isnan(spread) else f"{text}{plus_minus}{metric.format(spread)}"

@@ -6,8 +6,9 @@ import struct
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from equihash.evaluation.tables import COLUMNS, collapse, rows_of
+from equihash.evaluation.metrics import columns
 from equihash.files import atomic
+from equihash.report.tables import collapse, note, rows_of
 
 # file name, heading, what is to be seen in it
 CHARTS = [
@@ -45,14 +46,6 @@ TRAINING = [
     ("training_curve.png", "Training curve", "Losses and in-training evaluations by step."),
     ("instances.png", "Training instances", "Some classes, a row each, with several noisy instances."),
 ]
-FULL_NAMES = {
-    "PRR": "perfect retrieval rate",
-    "recall": "recall",
-    "TPR": "true positive rate",
-    "FPR": "false positive rate",
-    "RCR": "relevant collision rate",
-    "ICR": "irrelevant collision rate",
-}
 
 
 def write_page(path, files, results):
@@ -66,7 +59,7 @@ def write_page(path, files, results):
         What results.json holds.
     """
     environment = Environment(
-        loader=PackageLoader("equihash.evaluation", "."), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("equihash.report", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made_by = dict(results["provenance"])
@@ -74,7 +67,8 @@ def write_page(path, files, results):
     config = fingerprints.pop("config", files.experiment.config)
     html = environment.get_template("report.html.jinja").render(
         results=results,
-        columns=[(column, FULL_NAMES[column]) for column in COLUMNS],
+        columns=columns(),
+        note=note(),
         rows=rows_of(results),
         warning=collapse(results),
         charts=_pictures(files.folder, CHARTS),

@@ -1,0 +1,116 @@
+"""results.json: all that is known of how good a network is on one database."""
+
+import numpy as np
+
+from equihash.evaluation.intervals import proportion
+from equihash.evaluation.metrics import METRICS, Answers, Pairs, score
+from equihash.evaluation.prefixes import prefix_truth
+from equihash.files import write_json
+from equihash.provenance import provenance
+
+MAXIMUM_DISTANCE = 3
+# what the prediction for other sizes is made of
+WITH_RELEVANT = ("perfect_retrieval_rate", "complete_rate", "irrelevant_per_query", "irrelevant_pair_rate")
+
+
+def evaluate_database(database, counts):
+    """Turn the counts of a database into scores, and write results.json.
+
+    Parameters
+    ----------
+    database : EncodedDatabase
+    counts : Counts
+        Of the index, or of all its shards together.
+
+    Returns
+    -------
+    dict
+        What results.json holds; see the README.
+    """
+    files, labels, size = database.files, database.labels, len(database.codes)
+    pairs = Pairs(*triplet_distances(database.triplets), counts.internal_collisions, size, labels.nb_classes)
+    results = {
+        "task": files.experiment.task,
+        "model": files.experiment.model,
+        "name": files.experiment.config["name"],
+        "database": files.database,
+        "which": files.which,
+        "provenance": provenance(fingerprints=database.fingerprints.provenance),
+        "database_size": size,
+        "nb_classes": labels.nb_classes,
+        "internal_collisions": counts.internal_collisions,
+        "largest_bucket": counts.largest_bucket,
+        **score(pairs),
+        "hamming_distances": {
+            "positive": pairs.positive_distances.tolist(),
+            "negative": pairs.negative_distances.tolist(),
+        },
+    }
+    for name, histogram in (("recall", pairs.positive_distances), ("fallout", pairs.negative_distances)):
+        within = [proportion(near, histogram.sum()) for near in histogram.cumsum()[: MAXIMUM_DISTANCE + 1]]
+        results[f"{name}_at_hamming"] = [rate for rate, _ in within]
+        results["intervals"][f"{name}_at_hamming"] = [interval for _, interval in within]
+    if counts.queries:
+        results |= _results_of_queries(counts.queries, database.ground_truth("positive"), size)
+        first = results["lookups"]["1"]
+        results |= {**first, "intervals": results["intervals"] | first["intervals"]}
+    database.verify()
+    write_json(files.results, results)
+    return results
+
+
+def _results_of_queries(queries, ground_truth, size):
+    """The parts `lookups`, `set_sizes` and `database_sizes` of the results: see the README."""
+    lookups, database_sizes, nb_relevant = {}, {}, np.diff(ground_truth[0])
+    set_sizes = {"edges": set_size_edges(size).tolist(), "relevant": set_size_histogram(nb_relevant, size)}
+    set_sizes["lookups"] = {}
+    nothing = np.empty(0, dtype=np.int64)
+    in_prefixes = [key for key, metric in METRICS.items() if metric.in_prefixes]
+    for part, number in sorted(queries):
+        found, all_found = queries[part, number], queries[size, number].relevant_retrieved
+        relevant = np.diff(prefix_truth(ground_truth, part)[0])
+        inside = np.flatnonzero(relevant)
+        asked = [counts[inside] for counts in (found.retrieved, relevant, found.relevant_retrieved)]
+        scores = score(Answers(*asked, found.negative_retrieved if part == size else nothing, part))
+        irrelevant = found.retrieved - found.relevant_retrieved
+        with_relevant = score(Answers(irrelevant + all_found, nb_relevant, all_found, nothing, part))
+        prefix = database_sizes.setdefault(str(part), {"nb_positive_queries": len(inside), "lookups": {}})
+        prefix["lookups"][str(number)] = {
+            **{key: scores[key] for key in in_prefixes},
+            "intervals": {key: scores["intervals"][key] for key in in_prefixes if key in scores["intervals"]},
+            "with_relevant": {key: with_relevant[key] for key in WITH_RELEVANT},
+        }
+        if part == size:
+            lookups[str(number)] = scores
+            set_sizes["lookups"][str(number)] = {
+                "positive": set_size_histogram(found.retrieved, size),
+                "negative": set_size_histogram(found.negative_retrieved, size),
+            }
+    return {"lookups": lookups, "set_sizes": set_sizes, "database_sizes": database_sizes}
+
+
+def set_size_edges(database_size):
+    """Bins of sizes of sets, int64, ten a decade: size s is in bin i where edges[i] <= s < edges[i + 1]."""
+    decades = np.log10(database_size) + 0.3  # the last edge is beyond the largest set
+    return np.concatenate([[0], np.unique(np.rint(10 ** np.arange(0, decades, 0.1)).astype(np.int64))])
+
+
+def set_size_histogram(sizes, database_size):
+    """Number of sets in each bin of `set_size_edges`: list of int."""
+    return np.histogram(sizes, set_size_edges(database_size))[0].tolist()
+
+
+def triplet_distances(codes):
+    """Histograms of the Hamming distances of positive and negative pairs: two int64 arrays (k+1).
+
+    Parameters
+    ----------
+    codes : uint8 (T, 3, nbytes)
+        Anchor, positive, negative.
+    """
+    codes = np.asarray(codes)
+    nb_bits = 8 * codes.shape[2]
+    return [
+        np.bincount(np.bitwise_count(codes[:, 0] ^ codes[:, other]).sum(1, dtype=np.int64), minlength=nb_bits + 1)
+        for other in (1, 2)
+    ]

@@ -1,0 +1,59 @@
+"""Everything that is made of an evaluated database: results.json, pictures, report.html, and the table to print."""
+
+from equihash.evaluation.encoded_database import EncodedDatabase
+from equihash.evaluation.results import evaluate_database
+from equihash.evaluation.retrieval import count
+from equihash.evaluation.shards import numbers_of_lookups, sum_of_shards
+from equihash.fingerprints import load_index
+from equihash.report.charts import draw_database_sizes, draw_hamming_distances, draw_lookups, draw_set_sizes
+from equihash.report.gallery import draw_gallery
+from equihash.report.page import write_page
+
+
+def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
+    """Evaluate a database, write results.json, the pictures and report.html beside it, and return the results.
+
+    Pictures of an earlier evaluation that this one does not make are removed.
+
+    Parameters
+    ----------
+    files : DatabaseFiles
+    nb_lookups : sequence of int
+        Lookups a query; 1 is always among them.
+    queries : bool
+        False: only the collision rates of the database and the triplets.
+    nb_shards : int
+        More than 1: sum what `count_shard` counted in each shard of the index. Then there is no gallery, which shows
+        single items.
+    """
+    database, numbers = EncodedDatabase(files), numbers_of_lookups(nb_lookups, queries)
+    if nb_shards == 1:
+        if queries:
+            _ = database.loader  # for the gallery; its images may have changed: better said before the work than after
+        index = load_index(files, database.fingerprints)
+        counts = count(database, index, numbers)
+    else:
+        index = None
+        counts = sum_of_shards(database, numbers, nb_shards)
+    results = evaluate_database(database, counts)
+    positive, negative = (len(getattr(database.labels, f"{sign}_queries")) for sign in ("positive", "negative"))
+    asked = queries and positive + negative > 0
+    sizes = asked and positive > 0 and len(results["database_sizes"]) > 1
+    pictures = [
+        ("hamming_distances.png", True, draw_hamming_distances, results),
+        ("lookups.png", asked and len(numbers) > 1, draw_lookups, results),
+        ("database_sizes.png", sizes, draw_database_sizes, results),
+        ("set_sizes.png", asked, draw_set_sizes, results),
+        ("gallery.png", asked and nb_shards == 1, draw_gallery, database, index),
+    ]
+    drawn = []
+    for name, wanted, draw, *of in pictures:
+        path = files.folder / name
+        if wanted:
+            draw(path, *of)
+            drawn.append(name)
+        else:
+            path.unlink(missing_ok=True)
+    write_page(files.folder / "report.html", files, results)
+    print(f"{files.experiment}: {files.results}, report.html, {', '.join(drawn)}")
+    return results

@@ -1,0 +1,1 @@
+"""Studies of results that were evaluated: questions beyond how good one network is."""
