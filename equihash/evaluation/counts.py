@@ -1,10 +1,10 @@
 """What is counted in an index, or in each shard of one, and kept in a file until the shards are summed."""
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
+from equihash._checksum import checksum
 from equihash.errors import Damaged, UserError
 from equihash.files import atomic
 from equihash.hdf5 import Hdf5File, create_hdf5, set_provenance
@@ -46,7 +46,7 @@ class Counts:
             for key, arrays in self.queries.items():
                 for name, array in zip(_names(*key), arrays):
                     file.create_dataset(name, data=array, compression=1)
-                    checksums[name] = zlib.crc32(array)
+                    checksums[name] = checksum(array)
             numbers = {"internal_collisions": self.internal_collisions, "largest_bucket": self.largest_bucket}
             set_provenance(file, {**provenance, **numbers, "checksums": checksums})
 
@@ -81,8 +81,8 @@ class Counts:
                     if dataset is None:
                         raise UserError(f"{path} has no counts of {number} lookups among {size} items: run {command}")
                     counts = dataset.read() if (dataset.shape, dataset.dtype) == ((length,), np.int64) else None
-                    if counts is None or zlib.crc32(counts) != found["checksums"][name]:
-                        raise Damaged(f"{path} is damaged: {name} is not what was written: run {command}")
+                    if counts is None or checksum(counts) != found["checksums"][name]:
+                        raise Damaged(f"{path} is damaged, or an older version wrote it ({name}): run {command}")
                     queries[size, number].append(counts)
         return cls(found["internal_collisions"], found["largest_bucket"], queries)
 
