@@ -75,8 +75,8 @@ class Hdf5File:
         """
         with self._reading():
             link = self._file.get(name, getlink=True)
-            found = None if link is None or isinstance(link, h5py.ExternalLink) else self._file.get(name)
             elsewhere = isinstance(link, h5py.ExternalLink)
+            found = None if elsewhere else self._file.get(name)
             if isinstance(found, h5py.Dataset):
                 elsewhere = found.is_virtual or found.external is not None
         if elsewhere:

@@ -4,12 +4,10 @@ The published ones are centre crops of Open Images (Kuznetsova et al., IJCV 2020
 """
 
 import hashlib
-import io
 import json
 import os
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,7 @@ FOLDER = "data/datasets/OpenImages/hdf5"
 REPOSITORY = "duchema/open-images-100k-180x180"
 NB_THREADS = os.cpu_count() or 1
 COPY_BLOCK = 1000  # images
+SKIPPED = ("unreadable", "duplicate")  # outcomes of files
 RULES = b"2"  # version of how pictures are read; a run of another version is not resumed
 
 
@@ -93,7 +92,7 @@ def _prepare_open_images(source, output, names):
                 else:
                     journal.add_image(image)
                 bar.update()
-    counts = Counter(outcome if outcome in ("unreadable", "duplicate") else "kept" for outcome in journal.outcomes)
+    counts = Counter(outcome if outcome in SKIPPED else "kept" for outcome in journal.outcomes)
     if not counts["kept"]:
         journal.delete()
         raise UserError(f"{source} holds no readable picture")
@@ -102,8 +101,7 @@ def _prepare_open_images(source, output, names):
         images = file.create_dataset("images", rows.shape, np.uint8)
         for first in range(0, len(rows), COPY_BLOCK):
             images[first : first + COPY_BLOCK] = rows[first : first + COPY_BLOCK]
-        made_by = provenance(images=digest_of(journal.outcomes), **counts)
-        set_provenance(file, made_by)
+        set_provenance(file, provenance(images=digest_of(journal.outcomes), **counts))
     journal.delete()
     return counts
 
@@ -133,15 +131,15 @@ class _Journal:
 
     def _still_true(self, outcomes):
         """Return the outcomes up to the first image that is missing: a power cut can lose the last ones."""
-        with open(self.rows_path, "rb") if exists(self.rows_path) else nullcontext(io.BytesIO()) as file:
+        with open(self.rows_path, "a+b") as file:
+            file.seek(0)
             for position, outcome in enumerate(outcomes):
-                kept = outcome not in ("unreadable", "duplicate")
-                if kept and hashlib.sha256(file.read(SIDE * SIDE * 3)).hexdigest() != outcome:
+                if outcome not in SKIPPED and hashlib.sha256(file.read(SIDE * SIDE * 3)).hexdigest() != outcome:
                     return outcomes[:position]
         return outcomes
 
     def __enter__(self):
-        self.digests = {outcome for outcome in self.outcomes if outcome not in ("unreadable", "duplicate")}
+        self.digests = {*self.outcomes} - {*SKIPPED}
         with atomic(self.path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in [self.listing, *self.outcomes]))
         self.rows_file = open(self.rows_path, "ab", buffering=0)
