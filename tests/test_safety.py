@@ -372,6 +372,8 @@ def raising(error):
     [
         (TRAIN, "equihash.trainers.HashNetTrainer.loss", torch.OutOfMemoryError("CUDA out of memory. Tried"), "size"),
         (TRAIN, "equihash.trainers.HashNetTrainer.loss", RuntimeError("DefaultCPUAllocator: can't allocate memory"), "size"),
+        (TRAIN, "torch.load", RuntimeError("DefaultCPUAllocator: can't allocate memory"), "size"),
+        (f"{ENCODE} -j 0 -n 3", "torch.load", MemoryError(), "--nb_jobs"),
         (f"{ENCODE} -j 0 -n 3", "equihash.fingerprints.compute_logits", MemoryError(), "--nb_jobs"),
         (f"{INDEX} --force", "equihash.search.InvertedIndex.build_from_file", MemoryError("20 GiB"), "--memory_limit"),
         (EVALUATE, "equihash.evaluation.retrieval.count_retrieved", MemoryError(), "--nb_lookups"),
