@@ -1,5 +1,6 @@
 # make quickstart   train, encode, index and evaluate on NoisyMnist mosaics, about ten minutes on two CPU cores
 # make test         run the tests
+# make lint         check the code's style
 # Each sets up .venv by itself, once. PYTHON chooses the interpreter of the set-up.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ TASK := FastMnistMosaic
 LABELS := data/labels/$(TASK)/quickstart.hdf5
 TABLE := -v quickstart
 
-.PHONY: quickstart test clean
+.PHONY: quickstart test lint clean
 
 quickstart: .venv/built $(LABELS)
 	$(BIN)/python train.py $(TASK) ShannonHamming $(TABLE) -i 0 --precision auto
@@ -24,6 +25,10 @@ $(LABELS): | .venv/built
 
 test: .venv/built .venv/tested
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/tested
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -16,7 +16,6 @@ from contextlib import ExitStack
 
 from equihash import distributed, errors
 from equihash.config import find_class
-from equihash.datasets.image_bank import bank_digest
 from equihash.devices import (
     add_device_argument,
     add_precision_argument,
@@ -160,7 +159,7 @@ def train_network(args, experiment, device, precision, stack):
 
     made_by = provenance(
         **work_of(experiment, config, device, precision),
-        banks={which: bank_digest(loader) for which, loader in loaders.items()},
+        banks={which: loader.digest() for which, loader in loaders.items()},
         seeds={"train": config["seed"], "valid": VALID_SEED, "evaluation": EVALUATION_SEEDS},
     )
     if not args.no_save:

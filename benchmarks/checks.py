@@ -26,15 +26,15 @@ from stages import BANK_SIZE, MODEL, TASK, enter, simulate_encoding
 
 # module, or class of a module, and the names in it
 CHECKS = {
-    "equihash.fingerprints": "checksums provenance check_provenance bank_digest weights_digest digest_of",
+    "equihash.fingerprints": "checksums provenance check_provenance weights_digest digest_of",
     "equihash.labels": "checksum provenance digest_of sample_digest",
     "equihash.labels.Labels": "verify",
     "equihash.search.inverted_index": "checksum",
     "equihash.search.inverted_index.InvertedIndex": "verify",
-    "equihash.evaluation.retrieval": "check_provenance provenance bank_digest",
+    "equihash.evaluation.retrieval": "check_provenance provenance",
     "equihash.state": "weights_digest check_same_config",
     "equihash.provenance": "provenance check_provenance",
-    "equihash.datasets.image_bank": "bank_digest",
+    "equihash.datasets.dataset.Dataset": "digest",
 }
 
 

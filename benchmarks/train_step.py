@@ -116,7 +116,7 @@ def plain_step(config, device):
     gathering = 0
     if trainer.joint_loss:
         trainer.forward_passes = "two"
-        trainer.shannon_gradient = torch.zeros_like
+        trainer.shannon_gradient = lambda logits: (torch.zeros_like(logits), logits.new_zeros(()))
         tuples = torch.as_tensor(training_tuples(network.k, 3, 3), device=device)
         some = tuples[:: -(-len(tuples) // BASELINE_TUPLES)]
         logits = torch.randn(2 * trainer.nb_batch_per_step * trainer.loader.size, network.k, device=device)

@@ -17,7 +17,6 @@ import torch
 
 from equihash import distributed
 from equihash._checksum import checksums
-from equihash.datasets.image_bank import bank_digest
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.errors import Damaged, UserError
 from equihash.files import atomic, digest_of, exists, locked, naming, write_all
@@ -95,7 +94,7 @@ def encode_database(files, device, precision=torch.float32, flush_freq=20, job_i
         step=state["trainer"]["step"],
         weights=weights_digest(state["net"]),
         labels=labels.digest,
-        bank=bank_digest(loader),
+        bank=loader.digest(),
         which=files.which,
         seeds={"database": ENCODING_SEED, "queries": ENCODING_SEED, "triplets": TRIPLETS_SEED},
         network=[state["config"]["network_class"], state["config"]["network_kwargs"]],

@@ -102,11 +102,13 @@ class Hdf5File:
         """For calls of h5py and nothing else: damaged bytes can make it raise anything."""
         try:
             yield
-        except MemoryError:
+        except (MemoryError, ImportError):
             raise
         except Exception as error:
             if self.raw.error is not None:
                 raise self.raw.error from error
+            if isinstance(error, OSError) and error.errno:  # of the system: too many open files to import a codec
+                raise
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise Damaged(f"{self.path} is damaged, or no HDF5 file ({reason}){self.hint}") from error
 

@@ -1,16 +1,17 @@
-/* Calls of the C library that fail on demand, for LD_PRELOAD: the n-th write to a regular file, fsync, rename, or large
-   allocation of numpy or torch. Linux and glibc. */
+/* Calls of the C library that fail on demand, for LD_PRELOAD: the n-th write to a regular file, fsync, rename, opening of a
+   file of data/, or large allocation of numpy or torch. Linux and glibc. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { NONE, WRITE, FSYNC, RENAME, ALLOCATE };
+enum { NONE, WRITE, FSYNC, RENAME, ALLOCATE, OPEN };
 static const size_t LARGE = 1 << 16;
 
 static int kind, code, for_good;
@@ -59,6 +60,15 @@ int fsync(int fd) { NEXT(fsync); return fails(FSYNC) ? -1 : next(fd); }
 int fdatasync(int fd) { NEXT(fdatasync); return fails(FSYNC) ? -1 : next(fd); }
 int rename(const char *from, const char *to) { NEXT(rename); return fails(RENAME) ? -1 : next(from, to); }
 int renameat(int a, const char *from, int b, const char *to) { NEXT(renameat); return fails(RENAME) ? -1 : next(a, from, b, to); }
+
+static int no_descriptor(const char *path) { return kind == OPEN && strstr(path, "data/") && fails(OPEN); }
+
+#define MODE(flags) ({ va_list list; va_start(list, flags); int mode = flags & O_CREAT ? va_arg(list, int) : 0; va_end(list); mode; })
+
+int open(const char *path, int flags, ...) { NEXT(open); int mode = MODE(flags); return no_descriptor(path) ? -1 : next(path, flags, mode); }
+int open64(const char *path, int flags, ...) { NEXT(open64); int mode = MODE(flags); return no_descriptor(path) ? -1 : next(path, flags, mode); }
+int openat(int at, const char *path, int flags, ...) { NEXT(openat); int mode = MODE(flags); return no_descriptor(path) ? -1 : next(at, path, flags, mode); }
+int openat64(int at, const char *path, int flags, ...) { NEXT(openat64); int mode = MODE(flags); return no_descriptor(path) ? -1 : next(at, path, flags, mode); }
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
 

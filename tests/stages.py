@@ -26,41 +26,54 @@ STAGES = {
         + [f"{CURRENT}/../checkpoint2/state.pth"],
     ),
     "generate_labels": (
-        "generate_labels.py FastMnistMosaic DB -b10000 -d60000 -p300 -n300 -t200 -m 2 2 --force".split(),
+        [
+            "generate_labels.py",
+            "FastMnistMosaic",
+            "DB",
+            "-b10000",
+            "-d60000",
+            "-p300",
+            "-n300",
+            "-t200",
+            "-m",
+            "2",
+            "2",
+            "--force",
+        ],
         ["data/labels/FastMnistMosaic/DB.hdf5"],
     ),
     "encode": (
-        "encode.py FastMnistMosaic SMALL HashNet -d cpu --flush_freq 1".split(),
+        ["encode.py", "FastMnistMosaic", "SMALL", "HashNet", "-d", "cpu", "--flush_freq", "1"],
         [f"{CURRENT}/test_SMALL/{name}.hdf5" for name in FINGERPRINTS],
     ),
     "merge": (
-        "merge.py FastMnistMosaic SMALL HashNet --nb_jobs 2".split(),
+        ["merge.py", "FastMnistMosaic", "SMALL", "HashNet", "--nb_jobs", "2"],
         [f"{CURRENT}/test_SMALL/{FINGERPRINTS[0]}.hdf5"],
     ),
     "build_index": (
-        "build_index.py FastMnistMosaic SMALL HashNet --memory_limit 1M".split(),
+        ["build_index.py", "FastMnistMosaic", "SMALL", "HashNet", "--memory_limit", "1M"],
         [f"{CURRENT}/test_SMALL/inverted_index.bin"],
     ),
     "evaluate": (
-        "evaluate_binary_equihash.py FastMnistMosaic SMALL HashNet -d cpu --nb_lookups 1 4".split(),
+        ["evaluate_binary_equihash.py", "FastMnistMosaic", "SMALL", "HashNet", "-d", "cpu", "--nb_lookups", "1", "4"],
         [f"{CURRENT}/test_SMALL/{name}" for name in ("results.json", "report.html", *PICTURES)],
     ),
     "evaluate_collisions": (
-        "evaluate_binary_equihash.py FastMnistMosaic SMALL HashNet -d cpu --no_queries".split(),
+        ["evaluate_binary_equihash.py", "FastMnistMosaic", "SMALL", "HashNet", "-d", "cpu", "--no_queries"],
         [f"{CURRENT}/test_SMALL/{name}" for name in ("results.json", PICTURES[0])],
     ),
     "prepare_openimages": (
-        "prepare_data.py openimages --source pictures --split train --force".split(),
+        ["prepare_data.py", "openimages", "--source", "pictures", "--split", "train", "--force"],
         ["data/datasets/OpenImages/hdf5/train.hdf5"],
     ),
-    "prepare_mnist": ("prepare_data.py mnist --source idx".split(), ["data/datasets/Mnist/mnist.hdf5"]),
+    "prepare_mnist": (["prepare_data.py", "mnist", "--source", "idx"], ["data/datasets/Mnist/mnist.hdf5"]),
     "prepare_perlin": (
-        "prepare_data.py perlin --nb_maps 150 --force".split(),
+        ["prepare_data.py", "perlin", "--nb_maps", "150", "--force"],
         ["data/datasets/PerlinNoise/perlin180x270.hdf5", "data/datasets/PerlinNoise/perlin180x270.png"],
     ),
 }
 PREPARE = [
-    "generate_labels.py FastMnistMosaic SMALL -b10000 -d1700 -p300 -n300 -t200 -m 2 2".split(),
+    ["generate_labels.py", "FastMnistMosaic", "SMALL", "-b10000", "-d1700", "-p300", "-n300", "-t200", "-m", "2", "2"],
     *(f"encode.py FastMnistMosaic SMALL HashNet -d cpu -j {job} -n 2".split() for job in (0, 1)),
 ]
 
@@ -112,7 +125,11 @@ class Stages(Workspace):
         for number in range(40):
             pixels = np.random.default_rng(number).integers(0, 256, (200, 190, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "pictures" / f"{number}.png")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "LD_PRELOAD": str(preload)}  # a fork has none of the threads
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "LD_PRELOAD": str(preload),
+        }  # a fork has none of the threads
         pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.server = subprocess.Popen([sys.executable, "-c", SERVER], cwd=folder, env=environment, **pipe)
         assert self.server.stdout.readline() == "ready\n"

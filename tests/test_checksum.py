@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from equihash._checksum import checksum, checksums
 
 GOLDEN = 0x9E3779B97F4A7C15

@@ -38,7 +38,9 @@ def script(*lines):
 def test_what_the_terminal_cannot_show_is_replaced():
     code = script("    print('0.5±0.1')", "    raise errors.UserError('no file \\udcff✓')")
     ended = python("-c", code, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert ended.returncode == 2 and ended.stdout == "0.5\\xb10.1\n" and ended.stderr == "error: no file \\udcff\\u2713\n"
+    assert (
+        ended.returncode == 2 and ended.stdout == "0.5\\xb10.1\n" and ended.stderr == "error: no file \\udcff\\u2713\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_output_to_a_full_disk_is_one_line():
     assert ended.returncode == 2 and ended.stderr.startswith("error: No space left") and ended.stderr.count("\n") == 1
 
 
-LABELS = "-b40 -d9 -p1 -n1 -t1 -m 1 2".split()
+LABELS = ["-b40", "-d9", "-p1", "-n1", "-t1", "-m", "1", "2"]
 
 
 NO_NAMES = ["", ".", "..", ".hidden", "../../evil", "/tmp/evil", "a/b", "a\nb", "a\x7f", "x" * 101]

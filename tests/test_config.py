@@ -6,8 +6,7 @@ from conftest import REPOSITORY, quick
 
 from equihash import datasets, trainers
 from equihash.config import differences, load_config, read_variants
-from equihash.datasets import MnistMosaic
-from equihash.datasets.mosaic import MosaicDataset
+from equihash.datasets import Dataset, MnistMosaic
 from equihash.errors import UserError
 from equihash.trainers import HashNetTrainer, JMLHTrainer
 
@@ -233,7 +232,7 @@ def test_a_trainer_sets_a_value_itself(workspace, monkeypatch):
     assert "clip_value" not in workspace.state("HashNet")["config"]["trainer_kwargs"]
 
 
-class PixelMosaic(MosaicDataset):
+class PixelMosaic(Dataset):
     BOUNDS = {"height": (8, None), "margin": (0.0, 1.0)}
 
     def __init__(self, path, size=None, height=64, margin=None, which="train", device="cpu", seed=None):

@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -6,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equihash.class_numbers import class_numbers_to_labels, labels_to_class_numbers
-from equihash.datasets import MnistMosaic, ProceduralDatabase
-from equihash.datasets.mosaic import MosaicDataset
+from equihash.datasets import Dataset, MnistMosaic, ProceduralDatabase
+from equihash.errors import UserError
 
 MNIST = REPOSITORY / "data" / "datasets" / "Mnist" / "mnist.hdf5"
 
@@ -51,11 +52,14 @@ def test_procedural_database_items_do_not_depend_on_who_asks():
 
 
 def test_splits_are_the_published_ones():
-    splits = {which: MnistMosaic(MNIST, which=which) for which in ("train", "valid", "test")}
-    assert {which: loader.bank_size for which, loader in splits.items()} == {
-        "train": 50_000, "valid": 10_000, "test": 10_000
-    }  # fmt: skip
-    assert splits["train"].nb_classes == 50_000**4
+    with h5py.File(MNIST) as file:
+        digits = torch.from_numpy(file["x"][:])
+    for which, first, last in (("train", 0, 50_000), ("valid", 50_000, 60_000), ("test", 60_000, 70_000)):
+        loader = MnistMosaic(MNIST, height=1, width=1, sigma=0, which=which)
+        assert loader.bank_size == last - first
+        made = loader.batch_from_labels([[[0]], [[last - first - 1]]])
+        assert torch.equal(made, digits[[first, last - 1]] / 255)
+    assert MnistMosaic(MNIST).nb_classes == 50_000**4
 
 
 def test_batches():
@@ -63,7 +67,7 @@ def test_batches():
     pairs = loader.positive_pairs_batch()
     assert pairs.shape == (6, 2, 56, 56) and pairs.dtype == torch.float32
     assert torch.equal(pairs[:, 0], pairs[:, 1]) and not torch.equal(pairs[0], pairs[1])
-    assert 0 <= pairs.min() and pairs.max() <= 1
+    assert pairs.min() >= 0 and pairs.max() <= 1
     pairs, similar = loader.mixed_pairs_batch()
     assert similar.tolist() == [True] * 3 + [False] * 3
     assert [torch.equal(a, b) for a, b in pairs] == similar.tolist()
@@ -76,7 +80,7 @@ def test_batches():
 
 
 def test_rows_have_distinct_labels():
-    loader = MosaicDataset(bank_size=2, mosaic_shape=(1, 2), seed=3)
+    loader = Dataset(bank_size=2, mosaic_shape=(1, 2), seed=3)
     labels = loader.generate_labels(2000, 3)
     numbers = np.sort(labels_to_class_numbers(labels, 2), axis=1)
     assert (numbers[:, 1:] != numbers[:, :-1]).all()
@@ -90,6 +94,49 @@ def test_reseeded_leaves_the_streams_as_they_were():
     with loader.reseeded(9):
         assert torch.equal(loader.positive_pairs_batch(), first)
     assert torch.equal(loader.positive_pairs_batch(), other.positive_pairs_batch())
+
+
+@pytest.mark.parametrize(
+    "bank_size, mosaic_shape, nb_classes", [(3, (1, 2), 9), (200, (1, 1), 150), (50_000, (2, 2), 40)]
+)
+def test_fixed_classes_are_the_first_that_are_drawn(bank_size, mosaic_shape, nb_classes):
+    loader = Dataset(bank_size, mosaic_shape, seed=1)
+    stream, numbers = np.random.RandomState(0xCAFE), set()
+    while len(numbers) < nb_classes:
+        numbers.add(stream.randint(0, loader.nb_classes, dtype=np.uint64))
+    labels = loader.fixed_classes(nb_classes)
+    assert labels.dtype == np.int64 and labels.shape == (nb_classes, *mosaic_shape)
+    assert labels_to_class_numbers(labels, bank_size).tolist() == sorted(numbers)
+    for wrong in (0, loader.nb_classes + 1):
+        with pytest.raises(UserError, match=f"nb_classes must be 1 to {loader.nb_classes}, not {wrong}"):
+            loader.fixed_classes(wrong)
+
+
+def test_digest_of_the_images():
+    """As files that exist have it, and another one for other images."""
+    loader = MnistMosaic(MNIST, which="valid")
+    assert loader.digest() == "7f7ed69729314681"
+    loader.banks[0][0, 14, 14] ^= 1
+    assert loader.digest() != "7f7ed69729314681"
+
+
+class Misshapen(Dataset):
+    layout, dtype, instance_shape = "CHW", torch.uint8, (3, 2, 4)
+
+    def make_instances(self, labels, generator):
+        return torch.zeros(len(labels), *self.made[1], dtype=self.made[0])
+
+
+@pytest.mark.parametrize("made", [(torch.uint8, (2, 4, 3)), (torch.float32, (3, 2, 4))])
+def test_instances_are_what_the_data_set_says(made):
+    loader = Misshapen(bank_size=2, mosaic_shape=(1, 1))
+    loader.made = torch.uint8, (3, 2, 4)
+    assert loader.batch_from_labels(np.zeros((5, 1, 1)), nb_instances=2).shape == (5, 2, 3, 2, 4)
+    loader.made = made
+    with pytest.raises(ValueError, match="Misshapen.make_instances gave"):
+        loader.batch_from_labels(np.zeros((5, 1, 1)))
+    with pytest.raises(ValueError, match=r"labels must be \(\.\.\., 1, 1\)"):
+        loader.batch_from_labels(np.zeros((5, 1, 2)))
 
 
 @given(

@@ -29,7 +29,7 @@ TRAINERS = {
 
 
 def train_all():
-    """Five steps with each trainer: {name: (weights, trainer's state with its log, evaluation of the split "train")}."""
+    """Five steps with each trainer: {name: (weights, trainer's state with its log, evaluation of "train")}."""
     torch.set_num_threads(1)  # sums of floats depend on how they are split
     results = {}
     for name, (cls, kwargs) in TRAINERS.items():

@@ -70,6 +70,17 @@ def test_a_file_that_cannot_be_opened(path, monkeypatch, code):
     assert error.value.errno == code and error.value.filename == str(path)
 
 
+def test_the_system_stops_h5py_itself(path, monkeypatch):
+    """It could not open a module of Python's that it needs."""
+
+    def refused(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "ascii.py")
+
+    monkeypatch.setattr(h5py, "File", refused)
+    with pytest.raises(OSError, match="Too many open files"):
+        read_all(path)
+
+
 def test_a_file_system_without_locks_or_a_file_open_elsewhere(path):
     """HDF5's own locks are not asked for: a writer that holds one is no obstacle."""
     with h5py.File(path, "r+", locking=True):

@@ -145,7 +145,7 @@ READ = {
     ),
     "palette with alpha": (
         lambda path: Image.fromarray(RAMP).convert("P").save(path, "PNG", transparency=bytes(range(256))),
-        np.rint((RAMP * (RAMP / 255) + 255 * (1 - RAMP / 255))),
+        np.rint(RAMP * (RAMP / 255) + 255 * (1 - RAMP / 255)),
     ),
     "palette and alpha": (palette_and_alpha, GREY_ON_WHITE),
     "transparent GIF": (
@@ -159,6 +159,7 @@ READ = {
         RAMP,
     ),
 }
+
 
 @pytest.mark.parametrize("kind", READ)
 def test_pixels(tmp_path, kind):

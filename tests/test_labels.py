@@ -70,8 +70,10 @@ def test_any_size_is_as_defined(tmp_path_factory, bank_size, database_size, nb_p
 def test_database_of_several_blocks(tmp_path, monkeypatch):
     arguments = (30, (1, 2), 2500, 300, 300, 10, 4)
     generate_labels(tmp_path / "one.hdf5", *arguments)
-    database = Labels(tmp_path / "one.hdf5", "Task").database
     monkeypatch.setattr(labels_module, "BLOCK_SIZE", 1000)
+    generate_labels(tmp_path / "several.hdf5", *arguments)
+    assert (tmp_path / "several.hdf5").read_bytes() == (tmp_path / "one.hdf5").read_bytes()
+    database = Labels(tmp_path / "several.hdf5", "Task").database
     numbers = np.arange(900, dtype=np.uint64)
     offsets, ids = members(database, 30, numbers)
     found = labels_to_class_numbers(database, 30)

@@ -97,6 +97,9 @@ def test_study(workspace):
     picture = workspace.experiments / "FastMnistMosaic" / "lookups_all_SIM.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
 
+    lines = workspace.check("study_lookups.py FastMnistMosaic SIM HashNet --format markdown").splitlines()
+    cells = [line.split("|") for line in lines[2:4]]
+    assert cells[1][5].strip().startswith("**") and cells[0][-2].strip().endswith("**")
     table = workspace.check("study_lookups.py FastMnistMosaic SIM HashNet --nb_lookups 16 --format markdown")
     assert table.splitlines()[1].startswith("| --- | ---: |") and table.splitlines()[2].startswith(
         "| HashNet main | 16 |"

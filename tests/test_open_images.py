@@ -77,8 +77,8 @@ def test_golden_color():
 def test_color_shift_is_the_round_trip_through_hls(seed, nb_values, hue, lightness):
     levels = torch.linspace(0, 255, nb_values).round()  # with 2 or 3 values many pixels are grey or have equal channels
     planes = levels[torch.randint(0, nb_values, (3, 1, 16, 16), generator=torch.Generator().manual_seed(seed))]
-    h, l, s = rgb_to_hls(planes.transpose(0, 1).double() / 255).unbind(1)
-    changed = torch.stack([(h + hue) % 1, (1 - abs(lightness)) * l + max(0, lightness), s], dim=1)
+    h, light, s = rgb_to_hls(planes.transpose(0, 1).double() / 255).unbind(1)
+    changed = torch.stack([(h + hue) % 1, (1 - abs(lightness)) * light + max(0, lightness), s], dim=1)
     found = shift_hue_and_lightness(planes, torch.tensor([hue]), torch.tensor([lightness]))
     assert torch.allclose(found.transpose(0, 1).double(), 255 * hls_to_rgb(changed), atol=5e-3)
 
@@ -124,9 +124,9 @@ def test_same_seed_same_instances(folder):
 def test_procedural_items_do_not_depend_on_who_asks(fresh, monkeypatch):
     monkeypatch.setattr(procedural, "CHUNK_SIZE", 10)
     labels = fresh.generate_labels(13, 1)[:, 0]
-    database = ProceduralDatabase(labels, fresh, seed=0xACE)
-    again = ProceduralDatabase(labels, fresh, seed=0xACE)
-    assert torch.equal(database[[11, 7]], torch.stack([again[7], again[11]]).flip(0))
+    together = ProceduralDatabase(labels, fresh, seed=0xACE)[[11, 7]]
+    for item, made in zip((11, 7), together):
+        assert torch.equal(ProceduralDatabase(labels, fresh, seed=0xACE)[item], made)
 
 
 def test_threads_and_mode_of_the_caller(fresh):
@@ -245,14 +245,16 @@ def test_missing_or_wrong_bank(folder, tmp_path):
         NoisyOpenImagesMosaic(folder, None, which="test", bank_location="maped")
 
 
-def test_auto_location_follows_the_free_memory(folder, monkeypatch):
-    def location(free):
-        monkeypatch.setattr(image_bank, "available_memory", lambda device: free)
-        return ImageBank(folder / "test.hdf5", "images", (180, 180, 3), np.uint8).location
-
-    nb_bytes = GOLDEN["images"].nbytes
-    assert location(2 * nb_bytes) in ("device", "host")
-    assert location(2 * nb_bytes - 1) == "mapped"
+@pytest.mark.parametrize(
+    "device_fits, host_fits, expected",
+    [(True, True, "device"), (True, False, "device"), (False, True, "host"), (False, False, "mapped")],
+)
+def test_auto_location_follows_the_free_memory(folder, monkeypatch, device_fits, host_fits, expected):
+    enough = 2 * GOLDEN["images"].nbytes
+    free = {"meta": enough - (not device_fits), "cpu": enough - (not host_fits)}
+    monkeypatch.setattr(image_bank, "available_memory", lambda device: free[device.type])
+    bank = ImageBank(folder / "test.hdf5", "images", (180, 180, 3), np.uint8, device="meta")
+    assert bank.location == expected
 
 
 def test_mapped_bank_does_not_stay_resident(tmp_path, monkeypatch):

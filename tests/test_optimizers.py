@@ -1,16 +1,14 @@
 """Muon for matrices, Adam for the rest."""
 
-import shutil
-
 import pytest
 import torch
 from conftest import REPOSITORY, assert_same, quick
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from equihash.datasets import MnistMosaic
 from equihash import optimizers
 from equihash.config import load_config
+from equihash.datasets import MnistMosaic
 from equihash.errors import UserError
 from equihash.models import MnistMosaicCNN
 from equihash.optimizers import MuonWithAuxAdam, orthogonalized

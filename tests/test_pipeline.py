@@ -6,13 +6,15 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, QUICK, quick
+from conftest import GOLDEN, QUICK, REPOSITORY, quick
+from equihash._checksum import checksums
 
 from equihash.datasets import MnistMosaic, ProceduralDatabase
 from equihash.datasets.procedural import ENCODING_SEED
-from equihash._checksum import checksums
 from equihash.fingerprints import job_range
 from equihash.models import MnistMosaicCNN
+from equihash.search import InvertedIndex
+from equihash.state import load_state
 
 LABELS = "generate_labels.py FastMnistMosaic {} -b40 -d{} -p300 -n300 -t200 -m 1 2"
 TRAIN = ["train.py", "FastMnistMosaic", "HashNet", *quick()]
@@ -91,7 +93,9 @@ def test_the_codes_are_those_of_the_procedural_mosaics(encoded):
     assert triplets["codes"].shape == (200, 3, 2) and triplets["size"].tolist() == [200]
 
 
-def test_an_interrupted_encoding_goes_on(encoded):
+def test_an_interrupted_encoding_goes_on(encoded, monkeypatch):
+    chunk, made = ProceduralDatabase.chunk, []
+    monkeypatch.setattr(ProceduralDatabase, "chunk", lambda items, number: made.append(number) or chunk(items, number))
     path = folder_of(encoded, "DB") / "database_fingerprints.hdf5"
     whole = path.read_bytes()
     with h5py.File(path, "r+") as file:
@@ -99,14 +103,15 @@ def test_an_interrupted_encoding_goes_on(encoded):
         file["codes"][1300:] = 0
     encoded.refuse("evaluate_binary_equihash.py FastMnistMosaic DB HashNet", "unfinished (1300 of 3210", "encode.py")
     encoded.check("encode.py FastMnistMosaic DB HashNet -d cpu --flush_freq 1")
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == whole and made == [2, 3, 4, 5, 6]
+    made.clear()
     triplets = folder_of(encoded, "DB") / "hinge_triplets_fingerprints.hdf5"
     whole = triplets.read_bytes()
     with h5py.File(triplets, "r+") as file:
         file["size"][0] = 170
         file["codes"][170:] = 0
     encoded.check("encode.py FastMnistMosaic DB HashNet -d cpu")
-    assert triplets.read_bytes() == whole
+    assert triplets.read_bytes() == whole and made == [1]
 
 
 def test_evaluation_prints_a_table_and_writes_results_and_pictures(encoded):
@@ -195,20 +200,14 @@ def test_the_published_numbers(workspace):
         for key, value in workspace.json(GOLDEN / "checkpoint" / "results.json").items():
             if key == "generate_labels_args":
                 continue
-            if isinstance(value, str) or isinstance(value, int):
+            if isinstance(value, (str, int)):
                 assert results[key] == value, key
             else:
                 np.testing.assert_allclose(results[key], value, atol=5.1e-5, err_msg=key)  # rounded to 4 digits
 
 
 def test_the_published_fingerprints():
-    state = torch.load(GOLDEN / "mnist_mosaic_cnn_state.pth", weights_only=True)
-    with h5py.File(GOLDEN / "checkpoint" / "labels.hdf5") as file:
-        labels = {name: file[name][:] for name in file}
-    from conftest import REPOSITORY
-
-    from equihash.state import load_state
-
+    labels = contents(GOLDEN / "checkpoint" / "labels.hdf5")
     state = load_state(GOLDEN / "checkpoint" / "state.pth", "train.py")
     network = MnistMosaicCNN()
     network.load_state_dict(state["net"])
@@ -227,7 +226,18 @@ def test_variants_evaluate_together_and_after_training(workspace):
     words = ["-a", *QUICK, "nb_steps:2"]
     workspace.check(LABELS.format("TINY", 600).replace("-m 1 2", "-m 2 2"))
     for row in (0, 5):
-        command = ["train.py", "FastMnistMosaic", "ShannonHamming", "-v", "lambda_ablation", "-i", row, "-e", "-d", "cpu"]
+        command = [
+            "train.py",
+            "FastMnistMosaic",
+            "ShannonHamming",
+            "-v",
+            "lambda_ablation",
+            "-i",
+            row,
+            "-e",
+            "-d",
+            "cpu",
+        ]
         output = workspace.check([*command, "--database_name", "TINY", *words])
         assert "PRR" in output
     assert (folder_of(workspace, "TINY", "ShannonHamming", "s3210_l0.006") / "results.json").is_file()
@@ -235,11 +245,13 @@ def test_variants_evaluate_together_and_after_training(workspace):
     output = workspace.check(f"{command} -i all")
     assert "s3210_l0.005, 1 lookup" in output and "s3210_l0.006, 1 lookup" in output
     assert output.count("left out, not trained") == 53 and "ShannonHamming -v lambda_ablation -i 1\n" in output
-    workspace.refuse(f"{command} -i 7", "s3212_l0.006", "train.py FastMnistMosaic ShannonHamming -v lambda_ablation -i 7")
+    workspace.refuse(
+        f"{command} -i 7", "s3212_l0.006", "train.py FastMnistMosaic ShannonHamming -v lambda_ablation -i 7"
+    )
 
 
 def test_kld_ablation_of_the_readme(workspace, tmp_path):
-    """"Expanding our work": a new variant table with trainer_kwargs:loss_kwargs:kld_coeff."""
+    """ "Expanding our work": a new variant table with trainer_kwargs:loss_kwargs:kld_coeff."""
     configs = workspace.folder / "configs"
     source = configs.resolve()
     configs.unlink()
@@ -371,15 +383,29 @@ def test_a_collapsed_network_is_told(trained):
     assert "warning: main: collapsed, 100% of the items" in output
 
 
-def test_index_of_another_memory_limit_is_the_same(encoded):
+def test_index_of_another_memory_limit_is_the_same(encoded, monkeypatch):
+    limits = []
+
+    class Recorded(InvertedIndex):
+        @classmethod
+        def build_from_file(cls, codes, path, memory_limit, **options):
+            limits.append(memory_limit)
+            InvertedIndex.build_from_file(codes, path, memory_limit // 1000, **options)  # 1M holds all these items
+
+    monkeypatch.setattr("equihash.fingerprints.InvertedIndex", Recorded)
     path = folder_of(encoded, "DB") / "inverted_index.bin"
-    encoded.check("build_index.py FastMnistMosaic DB HashNet --force --memory_limit 1M")
-    small = path.read_bytes()
-    encoded.check("build_index.py FastMnistMosaic DB HashNet --force")
-    assert path.read_bytes() == small
+    made = []
+    index, encode = "build_index.py FastMnistMosaic DB HashNet", "encode.py FastMnistMosaic DB HashNet -d cpu -b"
+    for command in (f"{index} --memory_limit 1M --force", f"{index} --force", f"{encode} --memory_limit 2M"):
+        encoded.check(command)
+        made.append(path.read_bytes())
+        path.unlink()
+    assert made[0] == made[1] == made[2] and limits == [2**20, 2**33, 2**21]
+    path.write_bytes(made[0])
 
 
 def test_every_script_has_help(workspace):
-    scripts = "prepare_data train generate_labels encode merge build_index evaluate_binary_equihash show_results search study_lookups"
-    for script in scripts.split():
-        assert "usage" in workspace.check(f"{script}.py --help")
+    scripts = {path.name for path in REPOSITORY.glob("*.py")} - {"setup.py"}
+    assert len(scripts) == 10
+    for script in scripts:
+        assert "usage" in workspace.check(f"{script} --help")

@@ -10,7 +10,7 @@ import torch
 from conftest import REPOSITORY, quick
 from PIL import Image
 
-from equihash.datasets import MnistMosaic
+from equihash.datasets import Dataset, MnistMosaic
 from equihash.evaluation.querying import read_picture
 
 SEARCH = "search.py FastMnistMosaic DB HashNet -d cpu"
@@ -41,9 +41,14 @@ def found_in(output):
     return {int(words[0]): words[1] for words in lines}
 
 
-@pytest.mark.parametrize("item", [0, 499, 500, 1299])
+@pytest.mark.parametrize("item", [0, 499, 500, 1299, "one of a class with two codes"])
 def test_by_id(indexed, database, item):
     labels, codes = database
+    if isinstance(item, str):
+        item = next(
+            i for i, label in enumerate(labels)
+            if len(np.unique(codes[(labels == label).all(axis=(1, 2))], axis=0)) > 1
+        )  # fmt: skip
     output = indexed.check(f"{SEARCH} --id {item}")
     same_code = np.flatnonzero((codes == codes[item]).all(axis=1))
     same_class = np.flatnonzero((labels == labels[item]).all(axis=(1, 2)))
@@ -72,27 +77,35 @@ def test_by_label_and_by_picture(indexed, database, tmp_path):
     Image.fromarray((clean * 255).round().byte().numpy()).save(paths[0])
     Image.fromarray((clean * 65535).round().numpy().astype(np.uint16)).save(paths[1])
     for path in paths:
-        torch.testing.assert_close(read_picture(path, clean), clean, atol=0.003, rtol=0)
+        torch.testing.assert_close(read_picture(path, loader), clean, atol=0.003, rtol=0)
     answers = [found_in(indexed.check(f"{SEARCH} --picture {path} --nb_lookups 200")) for path in paths]
     assert answers[0] == answers[1] and set(answers[0].values()) == {"unknown"}
+
+
+def data_set(layout, instance_shape, dtype):
+    loader = Dataset(bank_size=2, mosaic_shape=(1, 1))
+    loader.layout, loader.instance_shape, loader.dtype = layout, instance_shape, dtype
+    return loader
 
 
 def test_colour_pictures(tmp_path):
     pixels = np.random.RandomState(0).randint(0, 256, (180, 270, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     rows = torch.from_numpy(pixels)
-    assert torch.equal(read_picture(tmp_path / "photo.png", rows), rows)
-    assert torch.equal(read_picture(tmp_path / "photo.png", rows.permute(2, 0, 1)), rows.permute(2, 0, 1))
+    for layout, instance in (("HWC", rows), ("CHW", rows.permute(2, 0, 1))):
+        loader = data_set(layout, instance.shape, torch.uint8)
+        assert torch.equal(read_picture(tmp_path / "photo.png", loader), instance)
+        assert np.array_equal(loader.to_picture(instance), pixels)
 
 
 def test_pictures_of_other_kinds(tmp_path):
     """They are read as prepare_data.py reads them."""
     pixels = np.random.RandomState(0).randint(0, 256, (56, 56)).astype(np.uint8)
-    like = torch.zeros(56, 56)
+    loader = data_set("HW", (56, 56), torch.float32)
     Image.fromarray(pixels / np.float32(255)).save(tmp_path / "float.tif")
     Image.fromarray(np.dstack([pixels, np.zeros_like(pixels)])).save(tmp_path / "hidden.png")
-    assert torch.equal(read_picture(tmp_path / "float.tif", like), torch.from_numpy(pixels) / 255)
-    assert torch.equal(read_picture(tmp_path / "hidden.png", like), torch.ones(56, 56))
+    assert torch.equal(read_picture(tmp_path / "float.tif", loader), torch.from_numpy(pixels) / 255)
+    assert torch.equal(read_picture(tmp_path / "hidden.png", loader), torch.ones(56, 56))
 
 
 def test_neither_codes_nor_labels_are_read_as_a_whole(indexed, database, monkeypatch):

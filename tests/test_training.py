@@ -415,52 +415,6 @@ def test_a_state_cannot_run_code(workspace):
     assert not (workspace.folder / "harmed").exists()
 
 
-TRIPLET_TRAINER = '''
-import torch.nn.functional as F
-
-from equihash.trainers.trainer import Trainer
-
-
-class TripletTrainer(Trainer):
-    """Minimise the triplet loss on tanh codes."""
-
-    def __init__(self, network, loader, margin=4.0, **kwargs):
-        super().__init__(network, loader, **kwargs)
-        self.margin = margin
-
-    def draw(self, generator):
-        return self.loader.hinge_triplets_labels(), None
-
-    def loss(self, logits, target):
-        anchor, positive, negative = logits.tanh().unbind(1)
-        return F.triplet_margin_loss(anchor, positive, negative, margin=self.margin)
-'''
-
-
-def test_a_new_loss_is_one_class_and_one_file(tmp_path):
-    """What the README's "Add your own loss" says, in a copy of the repository."""
-    readme = (REPOSITORY / "README.md").read_text()
-    for line in TRIPLET_TRAINER.strip().splitlines():
-        assert line.strip() in readme, f"the README's example has changed: {line}"
-    for name in ("equihash", "configs", "train.py"):
-        source = REPOSITORY / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "datasets").symlink_to(REPOSITORY / "data" / "datasets")
-    (tmp_path / "equihash" / "trainers" / "triplet_trainer.py").write_text(TRIPLET_TRAINER)
-    config = tmp_path / "configs" / "FastMnistMosaic" / "Triplet" / "modelconfig.json"
-    config.parent.mkdir()
-    config.write_text('{"name": "main", "trainer_class": "TripletTrainer", "trainer_kwargs": {"margin": 4.0}}')
-    command = [sys.executable, "train.py", "FastMnistMosaic", "Triplet", *quick("trainer_kwargs:margin:2")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    state = torch.load(
-        tmp_path / "data/experiments/FastMnistMosaic/Triplet/main/current/state.pth", weights_only=True
-    )
-    assert state["trainer"]["step"] == 4 and state["config"]["trainer_kwargs"]["margin"] == 2.0
-    assert all(0 < entry["loss"] < 100 for entry in state["trainer"]["training_log"].values())
-
-
 def test_optimizers_and_schedules_are_checked():
     for kwargs in (
         {"optim_class": "Adamm"},

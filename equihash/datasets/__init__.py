@@ -1,7 +1,9 @@
-"""Procedural mosaic datasets."""
+"""Data sets: one module each. A new module in this folder is found by itself; configurations name its class."""
 
-from equihash.datasets.mnist_mosaic import MnistMosaic
-from equihash.datasets.noisy_open_images_mosaic import NoisyOpenImagesMosaic
-from equihash.datasets.procedural import ProceduralDatabase
+from equihash.datasets.dataset import Dataset
+from equihash.datasets.procedural import ProceduralDatabase as ProceduralDatabase
+from equihash.discovery import find_classes
 
-__all__ = ["MnistMosaic", "NoisyOpenImagesMosaic", "ProceduralDatabase"]
+_classes = find_classes(__name__, Dataset)
+globals().update(_classes)
+__all__ = [*_classes]

@@ -7,12 +7,10 @@ import torch
 
 from equihash.devices import available_memory
 from equihash.errors import UserError, nearest
-from equihash.files import digest_of
 from equihash.hdf5 import Hdf5File
 
 LOCATIONS = ("auto", "device", "host", "mapped")
 FREE_SHARE = 0.5  # of the free memory that a bank may take where the location is "auto"
-NB_SAMPLES = 256  # images that the digest looks at
 RELEASE_BYTES = 64 << 20  # read from a mapped file before its pages are handed back to the system
 
 
@@ -116,13 +114,3 @@ def _load(dataset, device, block=4096):
         rows[first : first + block].copy_(torch.from_numpy(dataset.read(slice(first, first + block))))
     dataset.file.close()
     return rows
-
-
-def bank_digest(loader):
-    """SHA-256 (first 16 hex digits) of the sizes and of evenly spaced images of the banks of a dataset."""
-    contents = []
-    for bank in loader.banks:
-        rows = torch.from_numpy(np.unique(np.linspace(0, len(bank) - 1, NB_SAMPLES).astype(np.int64)))
-        images = bank[rows].cpu().numpy()
-        contents += [len(bank), images.dtype, images.shape, images.tobytes()]
-    return digest_of(*contents)

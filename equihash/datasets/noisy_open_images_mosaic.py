@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import grid_sample
 
 from equihash.datasets.color import shift_hue_and_lightness
+from equihash.datasets.dataset import Dataset
 from equihash.datasets.image_bank import ImageBank
-from equihash.datasets.mosaic import MosaicDataset
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import UserError
 
@@ -30,7 +30,7 @@ MAXIMUM_DISPLACEMENT = sum(FULL_SCALE / divisor for _, divisor in RESOLUTIONS.va
 SUB_BATCH = {"cpu": 4, "cuda": 128}
 
 
-class NoisyOpenImagesMosaic(MosaicDataset):
+class NoisyOpenImagesMosaic(Dataset):
     """Two images that overlap, with noise of hue, lightness and place: uint8 (3, 180, 270).
 
     The noise of n instances is drawn in this order: hue (n), lightness (n), coarse displacement maps (2n), fine ones
@@ -45,12 +45,14 @@ class NoisyOpenImagesMosaic(MosaicDataset):
         HDF5 file of ready displacement maps, `resolution1` and `resolution2`, int8 (M, 180, 270): see
         `prepare_data.py perlin`. None: each map is made afresh on the device.
     size, which, device, seed
-        See `MosaicDataset`.
+        See `Dataset`.
     HWC : bool
         Make instances (180, 270, 3).
     bank_location : "auto", "device", "host" or "mapped"
         Where the images, and the ready maps, are kept: see `ImageBank`.
     """
+
+    dtype = torch.uint8
 
     def __init__(
         self,
@@ -71,7 +73,8 @@ class NoisyOpenImagesMosaic(MosaicDataset):
         if len(self.bank) < 2:
             raise UserError(f"{path} holds one image; a mosaic task needs two or more{hint}")
         super().__init__(len(self.bank), (1, 2), size, which, device, seed)
-        self.HWC = HWC
+        self.layout = "HWC" if HWC else "CHW"
+        self.instance_shape = (HEIGHT, WIDTH, 3) if HWC else (3, HEIGHT, WIDTH)
         if perlin_noise_path is None:
             self.noises = [PerlinNoise(HEIGHT, WIDTH, period) for period, _ in RESOLUTIONS.values()]
         else:
@@ -84,17 +87,11 @@ class NoisyOpenImagesMosaic(MosaicDataset):
         self.damping = ((1 - self.grid.abs()) / MAXIMUM_DISPLACEMENT).clamp_(0, 1)
 
     @torch.inference_mode(False)  # the caller's mode, if it is that, is not that of the threads
-    def batch_from_labels(self, labels, nb_instances=None, torch_generator=None):
-        labels = np.asarray(labels)
-        if labels.shape[-2:] != self.mosaic_shape:
-            raise ValueError(f"labels must be (..., 1, 2), not {labels.shape}")
-        if nb_instances is not None:
-            labels = np.repeat(labels[:, None], nb_instances, axis=1)
-        leading_shape, labels = labels.shape[:-2], labels.reshape(-1, 2).astype(np.int64)
-        instance_shape = (HEIGHT, WIDTH, 3) if self.HWC else (3, HEIGHT, WIDTH)
-        instances = torch.empty(len(labels), *instance_shape, dtype=torch.uint8, device=self.device)
-        draws = self._draw(len(labels), self.noise_stream if torch_generator is None else torch_generator)
-        channels_first = instances.permute(0, 3, 1, 2) if self.HWC else instances
+    def make_instances(self, labels, generator):
+        labels = labels[:, 0]
+        draws = self._draw(len(labels), generator)
+        instances = torch.empty(len(labels), *self.instance_shape, dtype=self.dtype, device=self.device)
+        channels_first = instances.permute(0, 3, 1, 2) if self.layout == "HWC" else instances
         step = SUB_BATCH[self.device.type]
 
         def make(first):
@@ -111,7 +108,7 @@ class NoisyOpenImagesMosaic(MosaicDataset):
         map_ = _workers(torch.get_num_threads()).map if self.device.type == "cpu" else map
         for _ in map_(make, range(0, len(labels), step)):
             pass
-        return instances.view(*leading_shape, *instance_shape)
+        return instances
 
     def _draw(self, n, generator):
         """Draw the noise of a whole batch, so that it does not depend on the sub-batches: four tensors (n, ...)."""

@@ -5,7 +5,7 @@ import operator
 import numpy as np
 import torch
 
-from equihash.datasets.mosaic import WHICH
+from equihash.datasets.dataset import WHICH
 
 CHUNK_SIZE = 500
 ENCODING_SEED = 0xACE  # of the database and both query sets (encode.py)
@@ -21,7 +21,7 @@ class ProceduralDatabase:
     Parameters
     ----------
     labels : array or HDF5 dataset (N, height, width)
-    dataset : MosaicDataset
+    dataset : Dataset
         Makes the instances; `dataset.which` tells the split.
     seed : int
     """

@@ -6,7 +6,6 @@ matplotlib.pyplot is not used: its figures, its backend and the settings are the
 import warnings
 from contextlib import contextmanager
 
-import torch
 from matplotlib import style
 from matplotlib.figure import Figure
 
@@ -44,17 +43,9 @@ def plain(text):
     return text.replace("$", r"\$")
 
 
-def to_image(instance, loader):
-    """Return an instance as an array that imshow takes: (h, w) or (h, w, 3), floating point in [0, 1] or uint8."""
-    image = instance.cpu()
-    if image.ndim == 3 and not getattr(loader, "HWC", True):
-        image = image.permute(1, 2, 0)
-    return torch.clamp(image, 0, 1).numpy() if image.is_floating_point() else image.numpy()
-
-
 def show(axis, instance, loader, frame=None):
     """Show an instance on an axis, in a frame of a colour (dashed if it is GREY) or None."""
-    axis.imshow(to_image(instance, loader), cmap="gray")
+    axis.imshow(loader.to_picture(instance), cmap="gray")
     axis.axis("on")
     axis.set_xticks([])
     axis.set_yticks([])

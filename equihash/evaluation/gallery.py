@@ -3,7 +3,7 @@
 import numpy as np
 
 from equihash.datasets.procedural import ENCODING_SEED, ProceduralDatabase
-from equihash.evaluation.drawing import BLUE, GREY, ORANGE, figure_file, plain, show, to_image
+from equihash.evaluation.drawing import BLUE, GREY, ORANGE, figure_file, plain, show
 from equihash.evaluation.retrieval import count_retrieved
 
 MARKS = {BLUE: "\u2713 ", ORANGE: "\u2717 ", GREY: "missed "}
@@ -46,7 +46,7 @@ def draw_gallery(path, database, index, nb_columns=11, nb_shown=2, nb_queries=20
                 title = f"{sign} queries, {kind} ({len(found)} of {len(codes)})"
                 kinds[title] = [(queries, *answer) for answer in zip(some, coloured)]
     items = ProceduralDatabase(labels.database, loader, ENCODING_SEED)
-    height, width = to_image(items[0], loader).shape[:2]
+    height, width = loader.picture_shape
     nb_rows = max(len(kinds), 1)
     size = (1.1 * nb_columns, (1.1 * height / width + 0.5) * nb_rows + 0.6)
     with figure_file(path, size) as figure:

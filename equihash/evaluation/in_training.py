@@ -14,7 +14,7 @@ def evaluate_in_training(network, loader, nb_pairs, seed, precision=torch.float3
     Parameters
     ----------
     network : nn.Module
-    loader : MosaicDataset
+    loader : Dataset
         Its random streams are left as they were.
     nb_pairs : int
     seed : int

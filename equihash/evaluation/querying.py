@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from equihash.class_numbers import labels_to_class_numbers
-from equihash.datasets.image_bank import bank_digest
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.devices import select_device
 from equihash.errors import UserError
@@ -87,7 +86,7 @@ class Searcher:
         if "bank_location" in config["loader_kwargs"]:
             config["loader_kwargs"]["bank_location"] = "mapped"  # a few images are needed, not the whole bank
         self.loader = build_loader(config, files.which, self.device)
-        expected = {"bank": (bank_digest(self.loader), "the images there now are")}
+        expected = {"bank": (self.loader.digest(), "the images there now are")}
         check_provenance(files.index(), made_by, expected, f"{files.command('encode.py')} --build_index")
         self.network = build_network(config, self.device)
         load_weights(self.network, state["net"], experiment.state_path)
@@ -123,8 +122,7 @@ class Searcher:
 
     def by_picture(self, path):
         """The query for a picture file, of any format, that has the size of a mosaic."""
-        like = self.loader.batch_from_labels(np.zeros(self.labels.mosaic_shape, np.int64)[None])[0]
-        instance = read_picture(path, like)
+        instance = read_picture(path, self.loader)
         return Query(f"picture {path}", instance, None, self._logits(instance[None])[0])
 
     def search(self, queries, nb_lookups):
@@ -168,31 +166,27 @@ class Searcher:
         self.milliseconds[what] += 1000 * (time.perf_counter() - start)
 
 
-def read_picture(path, like):
-    """Read a picture file as an instance of the shape, dtype and device of `like`.
+def read_picture(path, loader):
+    """Read a picture file as an instance of a data set, without noise.
 
     Raises
     ------
     UserError
         The file is missing, cannot be read (see `read_image`), or is of another size.
     """
-    grey = like.ndim == 2
-    channels_first = not grey and like.shape[0] == 3
-    height, width = like.shape[-2:] if grey or channels_first else like.shape[:2]
     try:
-        pixels = torch.from_numpy(np.array(read_image(path, "L" if grey else "RGB")))
+        pixels = np.array(read_image(path, "RGB" if "C" in loader.layout else "L"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except UnreadableImage as error:
         raise UserError(f"{path} cannot be read as a picture: {error}") from None
+    height, width = loader.picture_shape
     if pixels.shape[:2] != (height, width):
         found = f"{pixels.shape[1]} x {pixels.shape[0]}"
         raise UserError(f"{path} has {found} pixels, and a mosaic {width} x {height}: cut or resize it to that")
-    pixels = pixels.permute(2, 0, 1) if channels_first else pixels
-    pixels = pixels.to(like.dtype) / 255 if like.is_floating_point() else pixels
-    return pixels.to(like.device)
+    return loader.from_picture(pixels)
 
 
 def answer(query, labels, nb_shown=20):

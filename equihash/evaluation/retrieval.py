@@ -11,7 +11,6 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from equihash.datasets.image_bank import bank_digest
 from equihash.devices import select_device
 from equihash.evaluation.counts import Counts
 from equihash.evaluation.intervals import clopper_pearson, irrelevant_collision_rate
@@ -67,7 +66,7 @@ class EncodedDatabase:
         # another kind of device would draw other noise
         device = "cuda" if made_by.get("device") == "cuda" and torch.cuda.is_available() else "cpu"
         loader = build_loader(config, self.files.which, select_device(device))
-        expected = {"bank": (bank_digest(loader), "the images there now are")}
+        expected = {"bank": (loader.digest(), "the images there now are")}
         check_provenance(self.files.fingerprints, made_by, expected, self.files.command("encode.py"))
         return loader
 

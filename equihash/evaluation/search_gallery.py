@@ -1,6 +1,6 @@
 """The picture of single queries and what they found."""
 
-from equihash.evaluation.drawing import BLUE, GREEN, GREY, RED, figure_file, plain, show, to_image
+from equihash.evaluation.drawing import BLUE, GREEN, GREY, RED, figure_file, plain, show
 from equihash.evaluation.querying import relevance
 
 COLOURS = {"relevant": GREEN, "irrelevant": RED, "missed": GREY, "unknown": BLUE}
@@ -22,7 +22,7 @@ def draw_search(path, searcher, queries, title, nb_shown=6):
     """
     rows = [(query, _shown(query, nb_shown)) for query in queries[:MOST_QUERIES]]
     columns = max(4, *(1 + len(shown) for _, shown in rows))  # as wide as the title, at least
-    height, width = to_image(queries[0].instance, searcher.loader).shape[:2]
+    height, width = searcher.loader.picture_shape
     size = (1.35 * columns, (1.35 * height / width + 0.42) * len(rows) + 0.6)
     with figure_file(path, size) as figure:
         axes = figure.subplots(len(rows), columns, squeeze=False)

@@ -1,6 +1,6 @@
 """Pictures of training, as PNG files."""
 
-from equihash.evaluation.drawing import BLUE, GREEN, ORANGE, RED, figure_file, show, to_image
+from equihash.evaluation.drawing import BLUE, GREEN, ORANGE, RED, figure_file, show
 
 
 def draw_instances(path, loader, nb_classes=4, nb_instances=6, seed=0):
@@ -8,7 +8,7 @@ def draw_instances(path, loader, nb_classes=4, nb_instances=6, seed=0):
     with loader.reseeded(seed):
         labels = loader.generate_labels(nb_classes, 1)[:, 0]
         instances = loader.batch_from_labels(labels, nb_instances=nb_instances)
-    height, width = to_image(instances[0, 0], loader).shape[:2]
+    height, width = loader.picture_shape
     size = (nb_instances * 1.5, nb_classes * 1.5 * height / width + 0.4)
     with figure_file(path, size) as figure:
         axes = figure.subplots(nb_classes, nb_instances)

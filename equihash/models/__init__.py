@@ -1,6 +1,8 @@
-"""Networks from instances to logits."""
+"""Networks: one module each. A new module in this folder is found by itself; configurations name its class."""
 
-from equihash.models.mnist_mosaic_cnn import MnistMosaicCNN
-from equihash.models.resnet import MnistResNet, Uint8ResNet
+from equihash.discovery import find_classes
+from equihash.models.network import Network
 
-__all__ = ["MnistMosaicCNN", "MnistResNet", "Uint8ResNet"]
+_classes = find_classes(__name__, Network)
+globals().update(_classes)
+__all__ = [*_classes]

@@ -4,10 +4,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from equihash.models.first_layer import first_layer
-from equihash.models.fit import check_fit
+from equihash.models.network import Network
 
 
-class MnistMosaicCNN(nn.Module):
+class MnistMosaicCNN(Network):
     """Three convolutions and two linear layers: (..., 56, 56) float32 to logits (..., k).
 
     Each convolution is followed by max-pooling and a ReLU (which commute; pooling first is less work), and
@@ -23,7 +23,7 @@ class MnistMosaicCNN(nn.Module):
         softer while they take shape: fingerprints of a class agree more often, but more bits are alike.
     """
 
-    BOUNDS = {"k": (8, 2**16)}
+    takes = "float", (56, 56)
 
     def __init__(self, k=64, batch_norm=True, initial_spread=1.0):
         super().__init__()
@@ -40,12 +40,8 @@ class MnistMosaicCNN(nn.Module):
         if batch_norm:
             nn.init.constant_(self.bn.weight, initial_spread)
 
-    def forward(self, instances):
-        fits = instances.is_floating_point() and instances.shape[-2:] == (56, 56)
-        check_fit(self, instances, fits, "float (..., 56, 56)")
-        x = instances.reshape(-1, 56, 56)
-        x = first_layer(x, self.conv1, self.conv2_bn)  # (n, 24, 26, 26)
+    def logits(self, instances):
+        x = first_layer(instances, self.conv1, self.conv2_bn)  # (n, 24, 26, 26)
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (n, 32, 12, 12)
         x = F.relu(F.max_pool2d(self.conv3(self.conv3_bn(x)), 2))  # (n, 48, 6, 6)
-        x = self.bn(self.fc2(F.relu(self.fc1(x.flatten(1)))))
-        return x.reshape(*instances.shape[:-2], -1)
+        return self.bn(self.fc2(F.relu(self.fc1(x.flatten(1)))))

@@ -5,15 +5,13 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from equihash.errors import UserError, nearest
-from equihash.models.fit import check_fit
+from equihash.models.network import Network
 
 VERSIONS = {18: (BasicBlock, [2, 2, 2, 2]), 34: (BasicBlock, [3, 4, 6, 3]), 50: (Bottleneck, [3, 4, 6, 3])}
 
 
-class _LogitsResNet(ResNet):
+class _LogitsResNet(Network, ResNet):
     """torchvision's ResNet, in channels_last, with k logits as its output."""
-
-    BOUNDS = {"k": (8, 2**16)}
 
     def __init__(self, k, batch_norm, version):
         if version not in VERSIONS:
@@ -32,9 +30,9 @@ class _LogitsResNet(ResNet):
             if isinstance(module, nn.Conv2d):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
-    def _logits(self, images, leading_shape):
-        """Return the logits (*leading_shape, k) of images (n, c, h, w)."""
-        return super().forward(images).view(*leading_shape, self.k)
+    def logits(self, images):
+        """Compute the logits of scaled images (n, c, h, w)."""
+        return ResNet.forward(self, images)
 
 
 class Uint8ResNet(_LogitsResNet):
@@ -54,16 +52,14 @@ class Uint8ResNet(_LogitsResNet):
     def __init__(self, k=64, batch_norm=True, version=18, HWC=False):
         super().__init__(k, batch_norm, version)
         self.HWC = HWC
+        self.takes = "uint8", ("height", "width", 3) if HWC else (3, "height", "width")
         self._use_channels_last()
 
-    def forward(self, images):
-        fits = images.dtype == torch.uint8 and images.ndim > 2 and images.shape[-1 if self.HWC else -3] == 3
-        check_fit(self, images, fits, f"uint8 (..., {'height, width, 3' if self.HWC else '3, height, width'})")
-        leading_shape, images = images.shape[:-3], images.reshape(-1, *images.shape[-3:])
+    def logits(self, images):
         images = images.permute(0, 3, 1, 2) if self.HWC else images
         # The layout is changed first, while a pixel is 3 bytes.
         images = images.contiguous(memory_format=torch.channels_last).to(self.conv1.weight.dtype)
-        return self._logits(images.div_(127.5).sub_(1), leading_shape)
+        return super().logits(images.div_(127.5).sub_(1))
 
 
 class MnistResNet(_LogitsResNet):
@@ -75,12 +71,13 @@ class MnistResNet(_LogitsResNet):
         See `Uint8ResNet`.
     """
 
+    takes = "float", ("height", "width")
+
     def __init__(self, k=64, batch_norm=True, version=18):
         super().__init__(k, batch_norm, version)
         self.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
         self._use_channels_last()
 
-    def forward(self, images):
-        check_fit(self, images, images.is_floating_point() and images.ndim > 1, "float (..., height, width)")
-        return self._logits(images.reshape(-1, 1, *images.shape[-2:]), images.shape[:-2])
+    def logits(self, images):
+        return super().logits(images[:, None])

@@ -28,9 +28,9 @@ class Trainer:
 
     Parameters
     ----------
-    network : nn.Module
+    network : Network
         From instances (..., *instance_shape) to logits (..., k).
-    loader : MosaicDataset
+    loader : Dataset
     optim_class, optim_kwargs : str, dict
         Optimizer of torch.optim or `equihash.optimizers`.
     lr_scheduler_class, lr_scheduler_kwargs : str or None, dict
@@ -139,12 +139,133 @@ class Trainer:
                 self._take_step()
                 if time.monotonic() - shown > 1 or self.loader.device.type == "cpu":  # reading waits for a GPU
                     shown = time.monotonic()
-                    bar.set_description(f"step {self.step}", refresh=False)
-                    bar.set_postfix({name: f"{values[-1].item():.4g}" for name, values in self._shown()}, refresh=False)
+                    self._show(bar)
                 bar.update()
                 if stop():
                     break
         self._check_finite()
+
+    def _take_step(self):
+        self._step_values = {}
+        self.network.train()
+        with Accumulation(self.network, self.parameters) as accumulation:
+            if self.joint_loss:
+                self._joint_backward(accumulation)
+            else:
+                self._separate_backward(accumulation)
+        self._log_step(accumulation.gradients)
+        torch.nn.utils.clip_grad_value_(self.parameters, self.clip_value)
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self._move_schedule()
+        self.step += 1
+
+    def _separate_backward(self, accumulation):
+        """Take the gradient of each micro-batch's own loss."""
+        for instances, target in self._micro_batches():
+            logits = self._forward(instances)
+            accumulation.add_statistics()
+            loss = self.loss(logits, target)
+            (loss / self.nb_batch_per_step).backward()
+            accumulation.add_gradients()
+            self.record(loss=loss, saturated_fraction=saturated_fraction(logits))
+
+    def _joint_backward(self, accumulation):
+        """Take the gradient of one loss of the logits of all micro-batches, those of the other processes, too."""
+        batches, outputs = [], []
+        for instances, target in self._micro_batches():
+            batches.append((instances, target))
+            with torch.set_grad_enabled(self._keeps_activations(instances)):
+                outputs.append(self._forward(instances))
+            accumulation.add_statistics()
+        logits = distributed.gather(torch.stack([output.detach() for output in outputs])).requires_grad_()
+        if target is not None:
+            target = distributed.gather(torch.stack([target for _, target in batches]))
+        loss = self.loss(logits, target)
+        loss.backward()
+        own_gradient = logits.grad[distributed.rank() * len(batches) :]
+        for number, (instances, _) in enumerate(batches):
+            output = outputs[number] if self._keeps_activations(instances) else self._forward(instances)
+            output.backward(own_gradient[number])
+            accumulation.add_gradients()
+            outputs[number] = None  # frees the activations
+        self.record(loss=loss, saturated_fraction=saturated_fraction(logits))
+
+    def _micro_batches(self):
+        """Yield (instances, target) of this process's micro-batches of a step; on a GPU the next is made meanwhile.
+
+        Each process draws all labels, so that the label streams of all stay equal. The noise of a micro-batch has a
+        generator of its own, so that no process has to make what another trains on.
+        """
+        generators = [self.loader.noise_generator(self.step, number) for number in range(self.nb_batch_per_step)]
+        draws = [(*self.draw(generator), generator) for generator in generators]
+        each = self.nb_batch_per_step // distributed.nb_processes()
+        own = draws[distributed.rank() * each :][:each]
+
+        def make(labels, target, generator):
+            return self.loader.batch_from_labels(labels, torch_generator=generator), target
+
+        if not self.look_ahead:
+            yield from starmap(make, own)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            making = pool.submit(make, *own[0])
+            for following in [*own[1:], None]:
+                batch = making.result()
+                making = following and pool.submit(make, *following)
+                yield batch
+
+    def _forward(self, instances):
+        with autocast(self.loader.device, self.precision):
+            return self.network(instances).float()
+
+    def _keeps_activations(self, instances):
+        """Whether a step has one forward pass; "auto" is decided by the first instances."""
+        if self.forward_passes == "auto":
+            needed = saved_bytes(lambda: self._forward(instances)) * self.nb_batch_per_step
+            self.forward_passes = "one" if needed < available_memory(self.loader.device) / 2 else "two"
+        return self.forward_passes == "one"
+
+    def _move_schedule(self):
+        try:
+            self.scheduler.step()
+        except ValueError as error:  # OneCycleLR beyond its total_steps
+            raise UserError(
+                f"the learning-rate schedule ends at step {self.step}: {error}; set "
+                "trainer_kwargs:lr_scheduler_kwargs for as many steps as nb_steps"
+            ) from error
+
+    def _log_step(self, gradients):
+        """Keep the means of what was recorded in this step, and the fraction of the gradients that is clipped."""
+        for name, values in self._step_values.items():
+            values = torch.stack(values).float()
+            # of a joint loss all processes have recorded the same
+            values = values if self.joint_loss else distributed.gather(values)
+            self._pending.setdefault(name, []).append(values.mean())
+        clipped = sum((gradient.abs() > self.clip_value).sum() for gradient in gradients)
+        fraction = clipped / sum(gradient.numel() for gradient in gradients)
+        self._pending.setdefault("clipped_fraction", []).append(fraction)
+
+    def _check_finite(self):
+        """Raise `Diverged`, naming the first step since the last `aggregate` with a value that is no number."""
+        names = list(self._pending)
+        if not names:
+            return
+        values = torch.stack([torch.stack(self._pending[name]) for name in names]).cpu()  # (names, steps)
+        bad = (~values.isfinite()).nonzero()
+        if len(bad):
+            which, position = bad[bad[:, 1].argmin()].tolist()
+            step = self.step - values.shape[1] + position + 1
+            raise Diverged(
+                f"{names[which]} is {values[which, position].item()} at step {step}: training stopped, the last "
+                "saved state is kept; lower optim_kwargs:lr or clip_value"
+            )
+
+    def _show(self, bar):
+        """Show the losses of the last step."""
+        losses = {name: values[-1].item() for name, values in self._pending.items() if name.endswith("loss")}
+        bar.set_description(f"step {self.step}", refresh=False)
+        bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()}, refresh=False)
 
     def aggregate(self):
         """Close the log entry of the steps since the last call: the mean of each logged value.
@@ -204,127 +325,19 @@ class Trainer:
         pending = state.get("pending", {})
         self._pending = {name: list(torch.tensor(row, device=self.loader.device)) for name, row in pending.items()}
 
-    def _take_step(self):
-        self._step_values = {}
-        self.network.train()
-        with Accumulation(self.network, self.parameters) as accumulation:
-            values = self._joint_backward(accumulation) if self.joint_loss else self._separate_backward(accumulation)
-        gradients = accumulation.gradients
-        clipped = sum((gradient.abs() > self.clip_value).sum() for gradient in gradients)
-        values["clipped_fraction"] = clipped / sum(gradient.numel() for gradient in gradients)
-        torch.nn.utils.clip_grad_value_(self.parameters, self.clip_value)
-        self.optimizer.step()
-        if self.scheduler is not None:
-            try:
-                self.scheduler.step()
-            except ValueError as error:  # OneCycleLR beyond its total_steps
-                raise UserError(
-                    f"the learning-rate schedule ends at step {self.step}: {error}; set "
-                    "trainer_kwargs:lr_scheduler_kwargs for as many steps as nb_steps"
-                ) from error
-        self.step += 1
-        for name, value in values.items():
-            self._pending.setdefault(name, []).append(value)
-
-    def _separate_backward(self, accumulation):
-        """Take the gradient of each micro-batch's own loss; return the means of what was recorded."""
-        for instances, target in self._micro_batches():
-            logits = self._forward(instances)
-            accumulation.add_statistics()
-            loss = self.loss(logits, target)
-            (loss / self.nb_batch_per_step).backward()
-            accumulation.add_gradients()
-            self.record(loss=loss, saturated_fraction=saturated_fraction(logits))
-        return {name: distributed.gather(values).mean() for name, values in self._recorded()}
-
-    def _joint_backward(self, accumulation):
-        """Take the gradient of one loss of the logits of all micro-batches; return what was recorded."""
-        batches, outputs = [], []
-        for batch in self._micro_batches():
-            batches.append(batch)
-            if self.forward_passes == "auto":
-                self.forward_passes = "one" if self._activations_fit(batch[0]) else "two"
-            one_pass = self.forward_passes == "one"
-            with torch.set_grad_enabled(one_pass):
-                outputs.append(self._forward(batch[0]))
-            accumulation.add_statistics()
-        logits = distributed.gather(torch.stack([output.detach() for output in outputs])).requires_grad_()
-        target = None
-        if batches[0][1] is not None:
-            target = distributed.gather(torch.stack([target for _, target in batches]))
-        loss = self.loss(logits, target)
-        loss.backward()
-        own_gradient = logits.grad[distributed.rank() * len(batches) :]
-        for number, (instances, _) in enumerate(batches):
-            output = outputs[number] if one_pass else self._forward(instances)
-            output.backward(own_gradient[number])
-            accumulation.add_gradients()
-            outputs[number] = None  # frees the activations
-        self.record(loss=loss, saturated_fraction=saturated_fraction(logits))
-        return {name: values.mean() for name, values in self._recorded()}
-
-    def _micro_batches(self):
-        """Yield (instances, target) of this process's micro-batches of a step; on a GPU the next is made meanwhile.
-
-        Each process draws all labels, so that the label streams of all stay equal. The noise of a micro-batch has a
-        generator of its own, so that no process has to make what another trains on.
-        """
-        generators = [self.loader.noise_generator(self.step, number) for number in range(self.nb_batch_per_step)]
-        draws = [(*self.draw(generator), generator) for generator in generators]
-        each = self.nb_batch_per_step // distributed.nb_processes()
-        own = draws[distributed.rank() * each :][:each]
-
-        def make(labels, target, generator):
-            return self.loader.batch_from_labels(labels, torch_generator=generator), target
-
-        if not self.look_ahead:
-            yield from starmap(make, own)
-            return
-        with ThreadPoolExecutor(1) as pool:
-            making = pool.submit(make, *own[0])
-            for following in [*own[1:], None]:
-                batch = making.result()
-                making = following and pool.submit(make, *following)
-                yield batch
-
-    def _forward(self, instances):
-        with autocast(self.loader.device, self.precision):
-            return self.network(instances).float()
-
-    def _recorded(self):
-        """What was recorded in this step: (name, float tensor of the values)."""
-        return [(name, torch.stack(values).float()) for name, values in self._step_values.items()]
-
-    def _activations_fit(self, instances):
-        """Whether the activations of a whole step take less than half of the free memory."""
-        sizes = {}
-
-        def note(tensor):
-            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            self._forward(instances)
-        return sum(sizes.values()) * self.nb_batch_per_step < available_memory(self.loader.device) / 2
-
-    def _check_finite(self):
-        """Raise `Diverged`, naming the first step since the last `aggregate` with a value that is no number."""
-        names = list(self._pending)
-        if not names:
-            return
-        values = torch.stack([torch.stack(self._pending[name]) for name in names]).cpu()  # (names, steps)
-        bad = (~values.isfinite()).nonzero()
-        if len(bad):
-            which, position = bad[bad[:, 1].argmin()].tolist()
-            step = self.step - values.shape[1] + position + 1
-            raise Diverged(
-                f"{names[which]} is {values[which, position].item()} at step {step}: training stopped, the last "
-                "saved state is kept; lower optim_kwargs:lr or clip_value"
-            )
-
-    def _shown(self):
-        return [(name, values) for name, values in self._pending.items() if name.endswith("loss")]
-
 
 def saturated_fraction(logits):
     return (logits.abs() > SATURATION).float().mean()
+
+
+def saved_bytes(forward):
+    """Bytes of the activations that a forward pass keeps for the backward pass."""
+    sizes = {}
+
+    def note(tensor):
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        forward()
+    return sum(sizes.values())
