@@ -1,13 +1,15 @@
 """The training log as an event file, for TensorBoard where it is installed."""
 
 import sys
+from contextlib import contextmanager
 
 
 class EventFile:
-    """The event file in a folder, which always says what the training log says.
+    """An event file of a run, which says what the training log says.
 
-    The first `update` writes the whole log anew and deletes what older processes wrote, so that after a kill nothing
-    is there twice and nothing is missing. A problem is a warning, once: TensorBoard is a luxury.
+    A run that resumes writes a new file, from the last step of its log on; TensorBoard drops what older files have of
+    that step and later ones. So after a kill nothing is shown twice and nothing is missing. A problem with TensorBoard
+    is a warning, once, and no reason to stop.
 
     Parameters
     ----------
@@ -26,31 +28,31 @@ class EventFile:
         """Append the steps that are not written yet; see `write_log` for the parameters."""
         if self.make_writer is None:
             return
-        try:
+        with self._warning():
+            steps = sorted({*training_log, *results["train"], *results["valid"]})
             if self.writer is None:
-                for old in self.folder.glob("events.out.tfevents.*"):
-                    old.unlink()
-                # a TensorBoard that is running forgets what it has read
-                self.writer = self.make_writer(self.folder, purge_step=0)
-            for step in sorted({*training_log, *results["train"], *results["valid"]}):
+                if any(self.folder.glob("events.out.tfevents.*")):
+                    self.last = max(steps, default=0) - 1
+                self.writer = self.make_writer(self.folder, purge_step=self.last + 1)
+            for step in steps:
                 if step > self.last:
                     for name, value in scalars(step, training_log, results).items():
                         self.writer.add_scalar(name, value, step)
                     self.last = step
             self.writer.flush()
-        except Exception as error:
-            self._give_up(error)
 
     def close(self):
-        try:
-            if self.writer is not None:
+        if self.writer is not None:
+            with self._warning():
                 self.writer.close()
-        except Exception as error:
-            self._give_up(error)
 
-    def _give_up(self, error):
-        print(f"warning: no more events for TensorBoard in {self.folder}: {error}", file=sys.stderr)
-        self.make_writer = self.writer = None
+    @contextmanager
+    def _warning(self):
+        try:
+            yield
+        except Exception as error:
+            print(f"warning: no more events for TensorBoard in {self.folder}: {error}", file=sys.stderr)
+            self.make_writer = self.writer = None
 
 
 def scalars(step, training_log, results):

@@ -1,9 +1,8 @@
 """Files are written whole or not at all, by one process at a time."""
 
-import fcntl
+import errno
 import hashlib
 import json
-import math
 import os
 import socket
 import stat
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from filelock import FileLock, Timeout
 
 from equihash.errors import Locked, UserError
 
@@ -19,7 +19,7 @@ HOST = socket.gethostname()
 
 
 def exists(path):
-    """Whether there is a file `path`; an `OSError` where the system does not say."""
+    """Whether `path` is a file; an `OSError` if the system cannot tell."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -34,7 +34,7 @@ def atomic(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A process that was killed left its file; one of another machine may be alive, on a folder that is shared.
+    # Delete what killed processes left. Those of other machines that share the folder may be alive.
     for left in path.parent.glob(f".{path.name}.{HOST}-*.tmp"):
         if not psutil.pid_exists(int(left.name.split("-")[-1].split(".")[0])):
             left.unlink(missing_ok=True)
@@ -51,7 +51,7 @@ def atomic(path):
 
 @contextmanager
 def naming(path):
-    """Within it an `OSError` that names no file is about `path`."""
+    """As a context: an `OSError` that names no file is given the name `path`."""
     try:
         yield
     except OSError as error:
@@ -69,7 +69,7 @@ def _fsync(path):
 
 @contextmanager
 def locked(path):
-    """Be the only process that writes `path`, or a folder.
+    """Be the only process that writes `path`, a file or a folder.
 
     The lock is a file beside it. The system frees the lock of a process that has ended, however it ended.
 
@@ -79,46 +79,32 @@ def locked(path):
         Another process has the lock.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
-    while True:
-        file = open(lock, "a+b", buffering=0)  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().decode(errors="replace") or "another process"
-            raise Locked(f"{path} is being written by {holder}: wait until it has ended, or stop it") from None
-        except OSError:
-            pass  # a file system without locks
-        try:
-            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                break
-        except FileNotFoundError:
-            pass
-        file.close()  # the process that had the lock has just deleted it
+    # the time is for a process that is just taking or freeing the lock
+    system_lock = FileLock(lock, timeout=0.1, fallback_to_soft=False)
     try:
-        with naming(lock):
-            file.truncate(0)
-            file.write(f"process {os.getpid()} of {HOST}".encode())
+        system_lock.acquire()
+    except Timeout:
+        holder = lock.read_text(errors="replace") if exists(lock) else ""
+        message = f"{path} is being written by {holder or 'another process'}: wait until it has ended, or stop it"
+        raise Locked(message) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
+            raise
+    try:
+        with naming(lock), open(lock, "w") as file:
+            file.write(f"process {os.getpid()} of {HOST}")
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        file.close()
+        lock.unlink(missing_ok=True)  # before the release: a process that has opened it sees that it is gone
+        system_lock.release()
 
 
 def write_json(path, content):
-    """Write `content` to `path` as indented JSON, atomically; what is not a number becomes null."""
+    """Write `content` to `path` as indented JSON, atomically; NaN and infinity become null."""
+    finite = json.loads(json.dumps(content), parse_constant=lambda name: None)
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n")
-
-
-def _without_nan(value):
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        temporary.write_text(json.dumps(finite, indent=1) + "\n")
 
 
 def read_json(path, hint=""):
@@ -158,6 +144,6 @@ def sample_digest(*arrays, nb_blocks=64, block_size=1024):
     for array in arrays:
         digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
         last = max(len(array) - block_size, 0)
-        for first in np.unique(np.linspace(0, last, nb_blocks).astype(np.int64)):
-            digest.update(np.ascontiguousarray(array[first : first + block_size]).tobytes())
+        for first in np.unique(np.linspace(0, last, nb_blocks, dtype=np.int64)):
+            digest.update(array[first : first + block_size].tobytes())
     return digest.hexdigest()[:16]

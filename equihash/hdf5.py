@@ -1,4 +1,4 @@
-"""HDF5 files: written so that a crash cannot damage them, and read with damage told from what the system refuses."""
+"""HDF5 files: a crash cannot damage one that is written, and damage is told apart from errors of the system."""
 
 import json
 import math
@@ -13,24 +13,28 @@ from equihash.files import exists, naming, write_all
 
 # the file format of HDF5 1.10: the first whose metadata has checksums
 LIBVER = ("v110", "v110")
-DEFLATE = 1100  # at most so many bytes are made of one that is compressed
+DEFLATE = 1100  # more bytes than this cannot come from one compressed byte
 
 
 class Hdf5File:
-    """An HDF5 file that is open for reading, as a context; HDF5's locks, which some file systems lack, are not used.
+    """An HDF5 file that is open for reading; a context manager.
+
+    It does not use HDF5's own locks, which some file systems lack.
 
     Parameters
     ----------
     path : path
     hint : str
-        End of the messages: what makes the file.
+        The end of error messages: how to make the file.
 
     Raises
     ------
     UserError
-        There is no such file; or, here and in all that follows, it is damaged (`Damaged`).
+        The file does not exist.
+    Damaged
+        The file is damaged. All methods raise this, too.
     OSError
-        What the system says where it does not let us read, here and in all that follows; it names the file.
+        The system cannot read the file, which the error names. All methods raise this, too.
     """
 
     def __init__(self, path, hint=""):
@@ -60,17 +64,19 @@ class Hdf5File:
         self.raw.close()
 
     def dataset(self, name):
-        """Return the `Dataset` called `name`, None where there is none.
+        """Return the `Dataset` called `name`, or None if there is none.
 
         Raises
         ------
         UserError
-            It is not of numbers, or lies in another file.
+            It is stored in another file.
+        Damaged
+            It does not hold numbers.
         """
         with self._reading():
             link = self._file.get(name, getlink=True)
-            found = None if link is None or isinstance(link, h5py.ExternalLink) else self._file.get(name)
             elsewhere = isinstance(link, h5py.ExternalLink)
+            found = None if elsewhere else self._file.get(name)
             if isinstance(found, h5py.Dataset):
                 elsewhere = found.is_virtual or found.external is not None
         if elsewhere:
@@ -84,7 +90,7 @@ class Hdf5File:
 
     @property
     def provenance(self):
-        """What made the file, a dict; empty where it does not say."""
+        """What made the file: a dict, empty if the file does not say."""
         with self._reading():
             found = json.loads(_attribute(self._file, "provenance", "{}"))
             if not isinstance(found, dict):
@@ -93,7 +99,7 @@ class Hdf5File:
 
     @contextmanager
     def _reading(self):
-        """Around calls of h5py alone: of damaged bytes it can make any error."""
+        """For calls of h5py and nothing else: damaged bytes can make it raise anything."""
         try:
             yield
         except (MemoryError, ImportError):
@@ -108,14 +114,14 @@ class Hdf5File:
 
 
 class Dataset:
-    """A dataset of an `Hdf5File`, of numbers.
+    """A dataset of numbers in an `Hdf5File`.
 
     Attributes
     ----------
     shape : tuple
     dtype : numpy.dtype
     offset : int or None
-        Where its values begin in the file; None where they are not in one piece.
+        Where its values begin in the file; None if they are not contiguous.
     """
 
     def __init__(self, file, dataset):
@@ -137,19 +143,19 @@ class Dataset:
             return _attribute(self._dataset, name, default)
 
     def read(self, rows=()):
-        """Return all rows, or those of a slice or of increasing integers, as an array."""
+        """Return all rows as an array, or those of a slice or of a list of increasing integers."""
         with self.file._reading():
             return self._dataset[rows]
 
     def read_into(self, array, first):
-        """Fill an array with the rows from `first` on."""
+        """Fill `array` with the rows that start at `first`."""
         with self.file._reading():
             self._dataset.read_direct(array, np.s_[first : first + len(array)])
 
     def map(self):
-        """Return all as a read-only array that stays in the file (read whole only if it is chunked).
+        """Return all rows as a read-only memory map; if they are not contiguous, as an array.
 
-        Far quicker than h5py where rows are taken one by one, and its pages are shared and can be dropped.
+        It is much faster than h5py for single rows, and processes share its pages, which can be dropped.
         """
         if self.offset is None or not math.prod(self.shape):
             return self.read()
@@ -158,14 +164,13 @@ class Dataset:
 
 
 class _Input:
-    """A file that HDF5 reads through Python, so that an error of the system is known as such."""
+    """A file that HDF5 reads through Python, so that errors of the system can be recognised."""
 
     def __init__(self, path):
         self._raw = open(path, "rb", buffering=0)  # noqa: SIM115
         self._path, self.error = str(path), None
-        self.seek, self.tell, self.fileno, self.close = (
-            getattr(self._raw, name) for name in ("seek", "tell", "fileno", "close")
-        )
+        self.seek, self.tell = self._raw.seek, self._raw.tell
+        self.fileno, self.close = self._raw.fileno, self._raw.close
 
     def readinto(self, buffer):
         left = memoryview(buffer).cast("B")
@@ -176,10 +181,10 @@ class _Input:
             error.filename = self._path
             self.error = error
             raise
-        left[:] = bytes(len(left))  # beyond the end there are zeros for HDF5
+        left[:] = bytes(len(left))  # HDF5 expects zeros after the end
         return len(buffer)
 
-    def read(self, size=-1):  # of the same bytes as HDF5 asks for
+    def read(self, size=-1):  # h5py and numpy want it, but do not call it
         return self._raw.read(size)
 
     def flush(self):
@@ -188,7 +193,7 @@ class _Input:
 
 @contextmanager
 def create_hdf5(path):
-    """Create the HDF5 file `path` as a context that yields an h5py.File; a full disk is an `OSError` at its end."""
+    """Create the HDF5 file `path` and yield it as an h5py.File; a full disk is an `OSError` when the context ends."""
     with open(path, "w+b", buffering=0) as raw:
         output = _Output(raw)
         try:
@@ -202,8 +207,11 @@ def create_hdf5(path):
 
 
 class _Output:
-    """A file that HDF5 writes. Where it cannot be written HDF5 could not close it, and would crash the process in the
-    end: so the error is kept, and what follows is not written."""
+    """A file that HDF5 writes through Python.
+
+    After a failed write HDF5 cannot close a file, and later crashes the process. So it is not told: the error is kept,
+    and nothing more is written.
+    """
 
     def __init__(self, raw):
         self.raw, self.error = raw, None
@@ -226,8 +234,10 @@ class _Output:
 
 
 def create_dataset(file, name, shape, dtype):
-    """Create a contiguous dataset of an h5py.File whose place is fixed at once, so that writing to it changes no
-    metadata (an interrupted write cannot damage the file) and it can be mapped."""
+    """Create a contiguous dataset in an h5py.File, and allocate it at once.
+
+    So it can be mapped, and writing to it changes no metadata: an interrupted write cannot damage the file.
+    """
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -238,8 +248,8 @@ def create_dataset(file, name, shape, dtype):
 
 
 def set_provenance(file, work):
-    """Write an attribute `provenance`, JSON, to an h5py.File."""
-    # Of a fixed length: text of variable length lies in a heap without checksum, and HDF5 can hang on a damaged one.
+    """Write the dict `work` to an h5py.File, as JSON in the attribute `provenance`."""
+    # Of a fixed length: variable-length text lies in a heap without a checksum, and HDF5 can hang if that is damaged.
     file.attrs["provenance"] = np.bytes_(json.dumps(work, sort_keys=True, default=int))
 
 

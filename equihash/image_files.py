@@ -16,22 +16,22 @@ MAX_SAMPLE_VALUE = 281  # a TIFF tag
 
 MOST_PIXELS = 10**9
 LARGE = 10**8  # pixels; larger pictures are decoded one at a time
-DEPTHS = 2**14  # 16-bit values that are all below may be of 10, 12 or 14 bits, the usual depths of cameras
+DEPTHS = 2**14  # if all 16-bit values are below, they may have 10, 12 or 14 bits, as those of cameras do
 
 
 class UnreadableImage(Exception):
-    """The file is no picture, is damaged, or does not tell which of its values is white; the message says what."""
+    """The file is not a picture, is damaged, or does not say which value is white; the message says which."""
 
 
 def list_image_files(folder):
     """Return the paths of all files in a folder and its sub-folders that are not hidden.
 
-    Links to folders are followed, but each folder is listed once, and one that contains `folder` never.
+    Links to folders are followed, but each folder is listed only once, and those that contain `folder` are not.
 
     Returns
     -------
     list of str
-        Relative to `folder`, in the order of their parts.
+        Relative to `folder`, sorted by their parts.
 
     Raises
     ------
@@ -58,17 +58,17 @@ def list_image_files(folder):
 def read_image(path, mode="RGB", centre=None):
     """Read the first picture of a file, upright, with 8 bits a band.
 
-    - 8 bits a band or fewer: as Pillow reads them. Palettes, CMYK, YCbCr and LAB are converted; colour profiles are
+    - Up to 8 bits a band: as Pillow reads them. Palettes, CMYK, YCbCr and LAB are converted; colour profiles are
       ignored.
-    - Transparency, of whatever kind, is shown on white.
-    - 12 or 16 bits: the 8 highest bits. Signed 16 bits are 15, and none may be negative. A TIFF file's MaxSampleValue
-      says how many bits are used, where it is 255, 511, ..., 65535. Otherwise, 16-bit values that all fit into 14 bits
-      are not read: the picture may be dark, or of 10, 12 or 14 bits.
-    - Floats: 0 is black and 1 is white. Other values, and those that are not finite, are not read.
-    - 32-bit integers: read only where MaxSampleValue says how many bits are used.
-    - What Pillow is known to misread is not read.
+    - Transparency of any kind is put on white.
+    - 12 or 16 bits: the 8 highest bits. Signed 16-bit values have 15 bits and may not be negative. MaxSampleValue in a
+      TIFF file says how many bits are used, if it is 255, 511, ... or 65535. Without it, 16-bit values that all fit
+      into 14 bits are refused: the picture may be dark, or have 10, 12 or 14 bits.
+    - Floats: 0 is black and 1 is white. Values outside of this range or not finite are refused.
+    - 32-bit integers: refused unless MaxSampleValue says how many bits are used.
+    - What Pillow is known to misread is refused.
 
-    Up to 10^9 pixels are read. Those above 10^8 are decoded one at a time, however many threads ask.
+    A picture can have up to 10^9 pixels. Those with more than 10^8 are decoded one at a time by all threads together.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def read_image(path, mode="RGB", centre=None):
     mode : str
         "RGB" or "L".
     centre : int or None
-        Return only the centre, of at most so many pixels a side, and square.
+        Return only the centre: a square with at most this many pixels a side.
 
     Returns
     -------
@@ -85,12 +85,12 @@ def read_image(path, mode="RGB", centre=None):
     Raises
     ------
     UnreadableImage
-        There is no picture, or it cannot be told how to read it.
+        The file is not a picture, or it is not clear how to read it.
     OSError
         The system cannot read the file.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise UnreadableImage("not a regular file")  # a pipe could wait for ever
+        raise UnreadableImage("not a regular file")  # reading a pipe could block forever
     try:
         with _pillow_reads_large_pictures(), Image.open(path) as image:
             nb_pixels = image.width * image.height
@@ -99,7 +99,7 @@ def read_image(path, mode="RGB", centre=None):
             with _one_at_a_time if nb_pixels > LARGE else nullcontext():
                 return _to_8_bits(image, centre).convert(mode)
     except Image.UnidentifiedImageError:
-        raise UnreadableImage("no picture, or of a kind that Pillow cannot read") from None
+        raise UnreadableImage("not a picture, or of a kind that Pillow cannot read") from None
     except Image.DecompressionBombError:
         raise UnreadableImage(f"more than {MOST_PIXELS:,} pixels") from None
     except (UnreadableImage, MemoryError):
@@ -118,7 +118,7 @@ _nb_readers, _usual_limit = 0, None
 
 @contextmanager
 def _pillow_reads_large_pictures():
-    """Pillow's limit on pixels, which is of the whole process, is `MOST_PIXELS` while any thread is in here."""
+    """Set Pillow's limit on pixels, which is global, to `MOST_PIXELS` while any thread is in this context."""
     global _nb_readers, _usual_limit
     with _limit:
         if not _nb_readers:
@@ -135,7 +135,7 @@ def _pillow_reads_large_pictures():
 
 def _to_8_bits(image, centre):
     """Load an opened picture and return its centre, in mode "L" or "RGB"."""
-    coding = str(image.tile)  # how pixels lie in the file, "RGB;16B" and the like: unknown once they are loaded
+    coding = str(image.tile)  # how pixels are stored, "RGB;16B" for example: Pillow forgets it when it loads them
     if image.format == "TIFF":
         _check_tiff(image)
     ImageOps.exif_transpose(image, in_place=True)
@@ -143,7 +143,7 @@ def _to_8_bits(image, centre):
     deep = image.mode.startswith(("I", "F"))
     if deep:
         white = _white(image)
-    elif re.search(";16[BLN]", coding):  # of which Pillow has kept the 8 highest bits
+    elif re.search(";16[BLN]", coding):  # Pillow has kept the 8 highest bits
         extremes = dict(zip(image.getbands(), np.reshape(image.getextrema(), (-1, 2)).tolist()))
         _check_depth(max((high << 8) + 255 for band, (_, high) in extremes.items() if band != "A"))
         if transparent is not None:
@@ -158,7 +158,7 @@ def _to_8_bits(image, centre):
         if transparent is not None:
             pixels[values == transparent] = 255
         return Image.fromarray(pixels.astype(np.uint8))
-    if image.mode in ("P", "PA", "LA", "La", "RGBA") or transparent is not None:
+    if image.has_transparency_data:
         bits = re.search("'L;([24])'", coding)
         if bits and transparent is not None:  # Pillow has scaled the greys to 8 bits, but not this one
             image.info["transparency"] = transparent * 255 // (2 ** int(bits[1]) - 1)
@@ -168,7 +168,7 @@ def _to_8_bits(image, centre):
 
 
 def _check_tiff(image):
-    """Refuse what Pillow misreads."""
+    """Refuse the TIFF files that Pillow misreads."""
     tags, mode, compressed = image.tag_v2, image.mode, image.tile[0][0] == "libtiff"
     inverted = tags.get(PHOTOMETRIC_INTERPRETATION) == 0
     odd = inverted or tags.get(BITSPERSAMPLE, (1,))[0] != 8
@@ -185,21 +185,21 @@ def _check_tiff(image):
 
 
 def _white(image):
-    """Which value is white in a loaded picture of one band and more than 8 bits."""
+    """Return the value of white in a loaded picture of one band with more than 8 bits."""
     if image.format not in ("JPEG2000", "PNG", "PPM", "TIFF"):
         raise UnreadableImage(f"more than 8 bits in a {image.format} file: convert it to 8 bits")
-    white = 65535  # to which Pillow scales all but TIFF
+    white = 65535  # Pillow scales all formats but TIFF to this
     if image.mode == "F":
         white = 1
     elif image.format == "TIFF":
         bits = image.tag_v2[BITSPERSAMPLE][0] - (image.tag_v2.get(SAMPLEFORMAT, (1,))[0] == 2)
         white = image.tag_v2.get(MAX_SAMPLE_VALUE, (0,))[0]
-        if white not in [2**used - 1 for used in range(8, 17)]:  # but the highest value that was found
+        if white not in [2**used - 1 for used in range(8, 17)]:  # absent, or the highest value in the picture
             if bits > 16:
                 raise UnreadableImage("32-bit integers, and nothing says which is white: convert it to 8 bits")
             white = 2**bits - 1
     low, high = _extremes(image)
-    if not 0 <= low <= high <= white:  # or not finite
+    if not 0 <= low <= high <= white:  # false for NaN, too
         raise UnreadableImage(f"values from {low:g} to {high:g}, not from 0 to {white}: convert it to 8 bits")
     if high and white > DEPTHS:
         _check_depth(high)
@@ -207,14 +207,14 @@ def _white(image):
 
 
 def _check_depth(highest):
-    """Refuse 16-bit values of which it cannot be told whether they are dark or of fewer bits."""
+    """Refuse 16-bit values that may be dark or may have fewer bits."""
     if highest < DEPTHS:
-        reason = f"16-bit values of at most {highest}: it may be dark, or of fewer bits; convert it to 8 bits"
+        reason = f"16-bit values of at most {highest}: it may be dark, or have fewer bits; convert it to 8 bits"
         raise UnreadableImage(reason)
 
 
 def _extremes(image):
-    """The lowest and highest value of a picture of one band; taken in strips, since numpy copies."""
+    """Return the lowest and highest value of a picture of one band, in strips because numpy makes copies."""
     strips = (image.crop((0, top, image.width, min(top + 256, image.height))) for top in range(0, image.height, 256))
     lows, highs = zip(*((np.min(strip), np.max(strip)) for strip in map(np.asarray, strips)))
     return np.min(lows), np.max(highs)

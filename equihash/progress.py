@@ -10,15 +10,15 @@ INTERVAL = 60  # seconds between two lines in a log file
 
 
 def progress_bar(iterable=None, **options):
-    """A tqdm bar; where stderr is no terminal, a line at its start and end and once a minute.
+    """A tqdm bar; if stderr is not a terminal, a line at its start, one every minute and one at its end.
 
-    Short bars that follow each other within a minute write no lines of their own.
+    A bar that begins and ends within a minute of another one's line writes none.
 
     Parameters
     ----------
     iterable : iterable or None
     **options
-        Of tqdm.
+        For tqdm.
     """
     return (tqdm if sys.stderr.isatty() else _Lines)(iterable, **options)
 
@@ -29,20 +29,20 @@ def print_above(text):
 
 
 class _Lines(tqdm):
-    last_line = -math.inf  # when one of them was written, by any bar
-    shown = False  # whether this bar wrote one
+    last_line = -math.inf  # time of the latest line of any bar
+    shown = False  # whether this bar has written a line
 
     def display(self, msg=None, pos=None):
         if msg is None and time.monotonic() - _Lines.last_line >= INTERVAL:
             self._write_line()
 
     def clear(self, nolock=False):
-        pass  # a line stays
+        pass  # lines stay
 
     def close(self):
         if self.shown and not self.disable:
             self._write_line()
-        self.leave = False  # that was all
+        self.leave = False  # tqdm need not show it once more
         super().close()
 
     def _write_line(self):

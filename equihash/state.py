@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from equihash.config import complete, differences, find_class
-from equihash.errors import Diverged, UserError
+from equihash.errors import OUT_OF_MEMORY, Diverged, UserError
 from equihash.files import atomic, digest_of, exists
 
 # what may differ between a saved and a resumed run: how long it is and what is looked at on the way
@@ -131,7 +131,8 @@ def load_state(path, command):
     except pickle.UnpicklingError:
         raise UserError(f"{path} is refused: it is damaged, or holds more than tensors, numbers and text") from None
     except Exception as error:  # what a damaged file can make PyTorch raise is not known
-        if isinstance(error, OSError) and error.errno:
+        no_memory = isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
+        if no_memory or isinstance(error, OSError) and error.errno:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as a state, it is damaged: {reason}") from None

@@ -1,4 +1,4 @@
-"""log.jsonl: one JSON object a line, the averages of training and the in-training evaluations by step."""
+"""log.jsonl: a JSON object for each step, with the averages of training and the in-training evaluations."""
 
 import json
 
@@ -6,7 +6,7 @@ from equihash.files import atomic
 
 
 def write_log(path, training_log, results):
-    """Write the whole log anew, atomically, so that it always agrees with the state beside it.
+    """Write the whole log, atomically, so that it always agrees with the state beside it.
 
     Parameters
     ----------

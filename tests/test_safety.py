@@ -289,6 +289,17 @@ def test_the_lock_of_a_process_that_was_killed_is_free(place):
     assert not list(place.folder.rglob("*.lock"))
 
 
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, code):
+    monkeypatch.setattr("fcntl.flock", raising(OSError(code, os.strerror(code))))
+    with locked(tmp_path / "folder" / "file"):
+        assert (tmp_path / "folder" / ".file.lock").read_text().startswith(f"process {os.getpid()} of ")
+    assert not list((tmp_path / "folder").iterdir())
+    monkeypatch.setattr("fcntl.flock", raising(OSError(errno.EIO, os.strerror(errno.EIO))))
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / "file"):
+        raise AssertionError
+
+
 # --- No room
 
 
@@ -371,6 +382,8 @@ def raising(error):
             RuntimeError("DefaultCPUAllocator: can't allocate memory"),
             "size",
         ),
+        (TRAIN, "torch.load", RuntimeError("DefaultCPUAllocator: can't allocate memory"), "size"),
+        (f"{ENCODE} -j 0 -n 3", "torch.load", MemoryError(), "--nb_jobs"),
         (f"{ENCODE} -j 0 -n 3", "equihash.fingerprints.compute_logits", MemoryError(), "--nb_jobs"),
         (f"{INDEX} --force", "equihash.search.InvertedIndex.build_from_file", MemoryError("20 GiB"), "--memory_limit"),
         (EVALUATE, "equihash.evaluation.retrieval.count_retrieved", MemoryError(), "--nb_lookups"),

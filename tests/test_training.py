@@ -262,27 +262,45 @@ def test_another_configuration_needs_force(workspace):
     workspace.refuse([*train("HashNet", "network_kwargs:k:32"), "-f"], "another network")
 
 
-def events(folder):
-    """All (tag, step, value) of the event files of a folder, in the order in which they were written."""
+@pytest.fixture
+def shown(monkeypatch):
+    """Returns {tag: [(step, value)]} that TensorBoard shows of the event files of a folder."""
     pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.summary.writer import event_file_writer
 
-    found = [event for path in sorted(folder.glob("events*")) for event in EventFileLoader(str(path)).Load()]
-    return [(value.tag, event.step, value.tensor.float_val[0]) for event in found for value in event.summary.value]
+    # files of one second are sorted by this number, as text
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+
+    def read(folder):
+        found = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+        return {tag: [(each.step, each.value) for each in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+    return read
 
 
-def test_events_have_neither_duplicates_nor_holes(workspace):
-    """A process is killed after it wrote more than the state that the next one takes up."""
+def test_events_have_neither_duplicates_nor_holes(workspace, shown):
+    """A process is killed after it wrote more than the state that the next one resumes from."""
     workspace.check([*train("HashNet"), "-e", "-p", "2"])
     folder = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "current"
-    whole = events(folder)
-    loss = [(step, value) for tag, step, value in whole if tag == "training/loss"]
-    log = workspace.state("HashNet")["trainer"]["training_log"]
-    assert loss == [(step, pytest.approx(entry["loss"])) for step, entry in log.items()] and len(loss) == 2
-    assert {step for tag, step, _ in whole if tag == "recall/valid, Hamming <= 0"} == {0, 2, 4}
-    workspace.check([*train("HashNet", "nb_steps:6"), "-l", "2"])
-    found = events(folder)
-    assert found[: len(whole)] == whole and {step for _, step, _ in found[len(whole) :]} == {6}
+    for command in ([*train("HashNet", "nb_steps:6"), "-l", "2"], None):
+        found, log = shown(folder), workspace.state("HashNet")["trainer"]["training_log"]
+        assert found["training/loss"] == [(step, pytest.approx(entry["loss"])) for step, entry in log.items()]
+        assert [step for step, _ in found["recall/valid, Hamming <= 0"]] == [0, *log]
+        if command:
+            workspace.check(command)
+    assert list(log) == [2, 4, 6]
+
+
+def test_events_of_processes_that_are_killed(tmp_path, shown):
+    """Each resumes from a state, whose last step may or may not be among the events."""
+    for steps in ((2, 4), (2, 4, 6), (2, 4, 6), (2, 4)):
+        events = EventFile(tmp_path)
+        events.update({step: {"loss": float(step)} for step in steps}, {"train": {}, "valid": {}})
+        events.close()
+        assert shown(tmp_path) == {"training/loss": [(step, step) for step in steps]}
+    newest = sorted(tmp_path.iterdir())[-1]
+    assert newest.read_bytes().count(b"training/loss") == 1  # what older processes wrote is not written again
 
 
 def test_events_are_no_reason_to_fail(workspace, monkeypatch):

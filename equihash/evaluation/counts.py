@@ -1,10 +1,10 @@
 """What is counted in an index, or in each shard of one, and kept in a file until the shards are summed."""
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
+from equihash._checksum import checksum
 from equihash.errors import Damaged, UserError
 from equihash.files import atomic
 from equihash.hdf5 import Hdf5File, create_hdf5, set_provenance
@@ -67,7 +67,7 @@ class Counts:
                 for name, array in found.arrays().items():
                     dataset_name = f"{size} {number} {name}"
                     file.create_dataset(dataset_name, data=array, compression=1)
-                    checksums[dataset_name] = zlib.crc32(array)
+                    checksums[dataset_name] = checksum(array)
             numbers = {"internal_collisions": self.internal_collisions, "largest_bucket": self.largest_bucket}
             set_provenance(file, {**provenance, **numbers, "checksums": checksums})
 
@@ -103,8 +103,8 @@ class Counts:
                     if dataset is None:
                         raise UserError(f"{path} has no counts of {number} lookups among {size} items: run {command}")
                     counts = dataset.read() if (dataset.shape, dataset.dtype) == ((length,), np.int64) else None
-                    if counts is None or zlib.crc32(counts) != found["checksums"][dataset_name]:
-                        raise Damaged(f"{path} is damaged: {dataset_name} is not what was written: run {command}")
+                    if counts is None or checksum(counts) != found["checksums"][dataset_name]:
+                        raise Damaged(f"{path} is damaged, or an older version wrote it ({name}): run {command}")
                     arrays[name] = counts
                 queries[size, number] = Retrieved(**arrays)
         return cls(found["internal_collisions"], found["largest_bucket"], queries)

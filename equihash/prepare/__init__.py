@@ -1,1 +1,1 @@
-"""Getting the data: one module for each dataset, each behind a sub-command of prepare_data.py."""
+"""Making or downloading the data: a module for each sub-command of prepare_data.py."""

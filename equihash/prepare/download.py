@@ -1,4 +1,4 @@
-"""Fetching published HDF5 files from the Hugging Face hub (an optional extra: pip install huggingface_hub)."""
+"""Download published HDF5 files from the Hugging Face hub (optional: pip install huggingface_hub)."""
 
 import os
 import shutil
@@ -9,9 +9,9 @@ from equihash.hdf5 import Hdf5File
 
 
 def download_hdf5(repository, word, contents, output):
-    """Fetch the HDF5 file of a dataset repository whose path contains `word`, check it, and put it at `output`.
+    """Download the HDF5 file of a dataset repository whose path contains `word`, check it and move it to `output`.
 
-    An interrupted download is taken up where it stopped: huggingface_hub keeps its part in a folder beside `output`.
+    An interrupted download resumes: huggingface_hub keeps what it has in a folder beside `output`.
 
     Parameters
     ----------
@@ -19,13 +19,13 @@ def download_hdf5(repository, word, contents, output):
         OWNER/NAME of a dataset.
     word : str
     contents : dict of name to (dtype, row shape)
-        The datasets that the file must hold.
+        The datasets that the file must have.
     output : str
 
     Raises
     ------
     UserError
-        huggingface_hub is missing, the hub cannot be reached, or the repository does not hold one such file.
+        huggingface_hub is missing, the download fails, or the repository does not have exactly one such file.
     """
     try:
         from huggingface_hub import hf_hub_download, list_repo_files
@@ -43,7 +43,7 @@ def download_hdf5(repository, word, contents, output):
         path = hf_hub_download(repository, names[0], repo_type="dataset", local_dir=folder)
     except UserError:
         raise
-    except Exception as error:  # the client's errors share no base, and change with the HTTP library below it
+    except Exception as error:  # the client's errors have no common base class
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"{repository} cannot be downloaded: {reason}") from None
     with Hdf5File(path) as file:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import urllib.request
 from functools import partial
 from http.client import HTTPException
@@ -15,7 +16,7 @@ from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.provenance import provenance
 
 PATH = "data/datasets/Mnist/mnist.hdf5"
-TIMEOUT = 30  # seconds that a server may be silent
+TIMEOUT = 30  # seconds to wait for a server
 # name, shape, MD5 of the uncompressed content
 IMAGES = (
     ("train-images-idx3-ubyte", (60_000, 28, 28), "6bbc9ace898e44ae57da46a324031adb"),
@@ -28,20 +29,20 @@ LABELS = (
 
 
 def prepare_mnist(source=None, output=PATH):
-    """Write `x` uint8 (70000, 28, 28), the training digits then the test digits, and `y` uint8 (70000,).
+    """Write `x`, uint8 (70000, 28, 28), the training digits and then the test digits, and `y`, uint8 (70000,).
 
-    The same digits give the same file, byte for byte, with the same versions of the libraries.
+    With the same versions of the libraries, the file is always the same, byte for byte.
 
     Parameters
     ----------
     source : str or None
-        Folder of the four idx files, each plain or with .gz; None: download them.
+        Folder of the four idx files, plain or gzipped; None to download them.
     output : str
 
     Raises
     ------
     UserError
-        A file is missing or is not the original, or the download failed.
+        A file is missing or is not the original, or the download fails.
     """
     if source is not None and not Path(source).is_dir():
         raise UserError(f"{source} is not a folder")
@@ -85,10 +86,7 @@ def _read(folder, name, shape, md5):
 
 
 def _array(source, content, shape, md5):
-    """Return the uint8 array of an idx file's content: two zero bytes, type 8, rank, sizes, values."""
-    header = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
-    if not content.startswith(header):
-        raise UserError(f"{source} is not the idx file of {' x '.join(map(str, shape))} bytes that MNIST has there")
+    """Return the uint8 array of an idx file: a header, which the MD5 checks, and the values."""
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise UserError(f"{source} is damaged or is not MNIST's: the MD5 of its content is not {md5}")
-    return np.frombuffer(content, dtype=np.uint8, offset=len(header)).reshape(shape)
+    return np.frombuffer(content, dtype=np.uint8)[-math.prod(shape) :].reshape(shape)

@@ -1,15 +1,13 @@
-"""Banks of 180x180 images, made from any folder of pictures or fetched as published.
+"""Banks of 180x180 images, made from a folder of pictures or downloaded.
 
-The published ones are centre crops of Open Images (Kuznetsova et al., IJCV 2020), 100,000 a split.
+The published ones are centre crops of Open Images (Kuznetsova et al., IJCV 2020), 100,000 in each split.
 """
 
 import hashlib
-import io
 import json
 import os
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -28,23 +26,24 @@ FOLDER = "data/datasets/OpenImages/hdf5"
 REPOSITORY = "duchema/open-images-100k-180x180"
 NB_THREADS = os.cpu_count() or 1
 COPY_BLOCK = 1000  # images
-RULES = b"2"  # how pictures are read: what was read by other rules is not resumed
+SKIPPED = ("unreadable", "duplicate")  # outcomes of files
+RULES = b"2"  # version of how pictures are read; a run of another version is not resumed
 
 
 def bank_path(split):
+    """Return the path of the bank of a split."""
     return Path(FOLDER) / f"{split}.hdf5"
 
 
 def prepare_open_images(source, output):
     """Write `images`, uint8 (N, 180, 180, 3): the centre of each picture in a folder and its sub-folders.
 
-    A picture whose shorter side is below 180 is scaled up to it first. The order is that of the sorted paths. Files
-    that cannot be read (see `read_image`) are named and skipped; pictures whose centre is already there are skipped.
-    Hidden files are not looked at.
+    A picture with a shorter side below 180 is first scaled up. Images are in the order of the sorted paths. Files that
+    cannot be read (see `read_image`) are named and skipped, pictures with the same centre as an earlier one are
+    skipped, and hidden files are ignored.
 
-    A run that was interrupted is resumed, as long as the list of files is the same. What could not be read is tried
-    again; from the first file that now can be read, all is done again. That another picture has changed since it was
-    read is not noticed.
+    An interrupted run resumes if the list of files is still the same. It tries unreadable files again, and reads
+    everything again from the first that has become readable. It does not notice other pictures that have changed.
 
     Parameters
     ----------
@@ -53,12 +52,12 @@ def prepare_open_images(source, output):
     Returns
     -------
     collections.Counter
-        Numbers of files "kept", "unreadable" and "duplicate".
+        Number of files by outcome: "kept", "unreadable" and "duplicate".
 
     Raises
     ------
     UserError
-        The folder does not exist, or is empty, or holds no readable picture; or a picture needs too much memory.
+        The folder does not exist, is empty or has no readable picture, or a picture needs too much memory.
     """
     source, output = Path(source), Path(output)
     if not source.is_dir():
@@ -75,7 +74,7 @@ def _prepare_open_images(source, output, names):
     with ThreadPoolExecutor(NB_THREADS) as pool:
 
         def read(positions):
-            """Yield the centre of each of these files, None for one that is skipped."""
+            """Yield the centre of each of these files, or None if it cannot be read."""
             paths = (source / names[position] for position in positions)
             for position, (image, reason) in zip(positions, _map_in_order(pool, _centre, paths)):
                 if image is None:
@@ -93,7 +92,7 @@ def _prepare_open_images(source, output, names):
                 else:
                     journal.add_image(image)
                 bar.update()
-    counts = Counter(outcome if outcome in ("unreadable", "duplicate") else "kept" for outcome in journal.outcomes)
+    counts = Counter(outcome if outcome in SKIPPED else "kept" for outcome in journal.outcomes)
     if not counts["kept"]:
         journal.delete()
         raise UserError(f"{source} holds no readable picture")
@@ -102,22 +101,21 @@ def _prepare_open_images(source, output, names):
         images = file.create_dataset("images", rows.shape, np.uint8)
         for first in range(0, len(rows), COPY_BLOCK):
             images[first : first + COPY_BLOCK] = rows[first : first + COPY_BLOCK]
-        made_by = provenance(images=digest_of(journal.outcomes), **counts)
-        set_provenance(file, made_by)
+        set_provenance(file, provenance(images=digest_of(journal.outcomes), **counts))
     journal.delete()
     return counts
 
 
 def download_open_images(split, output):
-    """Fetch one published split from Hugging Face. Raises UserError where that fails."""
+    """Download a published split from Hugging Face; a `UserError` if that fails."""
     download_hdf5(REPOSITORY, split, {"images": (np.uint8, (SIDE, SIDE, 3))}, output)
 
 
 class _Journal:
-    """What became of each file so far, and the images kept, in two files beside `output`.
+    """The outcome of each file so far, and the images kept, in two files beside `output`.
 
-    The journal is JSON lines: the digest of the list of files, then of each file "unreadable", "duplicate" or the
-    digest of its image. An image is written before its line, so that after a crash the images of all lines are there.
+    The journal is JSON lines: first the digest of the list of files, then for each file "unreadable", "duplicate" or
+    the digest of its image. An image is written before its line, so that a crash cannot leave a line without image.
     """
 
     def __init__(self, output, names):
@@ -132,16 +130,16 @@ class _Journal:
         self.outcomes = self._still_true(lines[1:]) if lines[:1] == [self.listing] else []
 
     def _still_true(self, outcomes):
-        """The outcomes up to the first image that is not as it was: a power cut can lose what was written last."""
-        with open(self.rows_path, "rb") if exists(self.rows_path) else nullcontext(io.BytesIO()) as file:
+        """Return the outcomes up to the first image that is missing: a power cut can lose the last ones."""
+        with open(self.rows_path, "a+b") as file:
+            file.seek(0)
             for position, outcome in enumerate(outcomes):
-                kept = outcome not in ("unreadable", "duplicate")
-                if kept and hashlib.sha256(file.read(SIDE * SIDE * 3)).hexdigest() != outcome:
+                if outcome not in SKIPPED and hashlib.sha256(file.read(SIDE * SIDE * 3)).hexdigest() != outcome:
                     return outcomes[:position]
         return outcomes
 
     def __enter__(self):
-        self.digests = {outcome for outcome in self.outcomes if outcome not in ("unreadable", "duplicate")}
+        self.digests = {*self.outcomes} - {*SKIPPED}
         with atomic(self.path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in [self.listing, *self.outcomes]))
         self.rows_file = open(self.rows_path, "ab", buffering=0)
@@ -174,7 +172,7 @@ class _Journal:
 
 
 def _map_in_order(pool, function, items):
-    """Like `pool.map`, but only a few results wait to be taken: they are large."""
+    """Like `pool.map`, but with few unread results: they are large."""
     waiting = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
@@ -185,7 +183,7 @@ def _map_in_order(pool, function, items):
 
 
 def _centre(path):
-    """Return the uint8 (180, 180, 3) centre of a picture and None, or None and why it cannot be read."""
+    """Return the centre of a picture, uint8 (180, 180, 3), and None; or None and why it cannot be read."""
     try:
         image = read_image(path, centre=SIDE)
     except UnreadableImage as error:

@@ -21,15 +21,15 @@ from equihash.report.drawing import figure_file
 PATH = "data/datasets/PerlinNoise/perlin180x270.hdf5"
 REPOSITORY = "duchema/perlin180x270"
 NB_MAPS = 60_000  # 5.8 GB
-BATCH = 100  # maps made from one seed: part of what map i is
+BATCH = 100  # maps from one seed; another number gives other maps
 SEED = 0xCAFE
 
 
 def prepare_perlin(nb_maps=NB_MAPS, output=PATH):
     """Write `resolution1` and `resolution2`, int8 (nb_maps, 180, 270), full scale +-127.
 
-    Map i is always the same, whatever `nb_maps`. An interrupted run is taken up where it stopped: the maps are
-    gathered in a file beside `output`, which becomes `output` when all are there.
+    Map i does not depend on `nb_maps`. An interrupted run resumes: the maps are first collected in a file beside
+    `output`.
 
     Raises
     ------
@@ -47,9 +47,9 @@ def _prepare_perlin(nb_maps, output):
     partial = output.with_name(f".{output.name}.partial")
     batch_bytes = BATCH * len(RESOLUTIONS) * HEIGHT * WIDTH
     nb_batches = -(-nb_maps // BATCH)
-    # after a power cut the last batch may be of zeros
+    # after a power cut the last batch may be zeros
     done = min(max(partial.stat().st_size // batch_bytes - 1, 0), nb_batches) if exists(partial) else 0
-    # The finished file stands beside the gathered maps for a moment.
+    # For a moment there are both the collected maps and the finished file.
     needed = (2 * nb_batches - done) * batch_bytes
     if needed > shutil.disk_usage(output.parent).free:
         raise UserError(f"{output.parent} needs {needed / 1e9:.1f} GB of free disk; make fewer maps with --nb_maps")
@@ -77,10 +77,10 @@ def _prepare_perlin(nb_maps, output):
 
 
 def draw_perlin(output, path=PATH, nb_maps=500):
-    """Draw some maps of a file, and the spectrum and numbers that tell what noise it is.
+    """Draw some maps of a file, their power spectrum and statistics.
 
-    The spectrum, averaged over the maps' rows, must fall off beyond the lattice frequency (dashed), and the largest
-    step between neighbouring pixels must be far below full scale: there are no seams at the lattice lines.
+    The spectrum, averaged over the rows of the maps, must fall beyond the lattice frequency (dashed). The largest step
+    between neighbouring pixels must be far below full scale, or there are seams at the lattice lines.
     """
     with h5py.File(path) as file, figure_file(output, (13, 5), dpi=100) as figure:
         axes = figure.subplots(len(RESOLUTIONS), 4)
@@ -101,6 +101,6 @@ def draw_perlin(output, path=PATH, nb_maps=500):
 
 
 def download_perlin(output=PATH):
-    """Fetch the published file from Hugging Face. Raises UserError where that fails."""
+    """Download the published file from Hugging Face; a `UserError` if that fails."""
     contents = {name: (np.int8, (HEIGHT, WIDTH)) for name in RESOLUTIONS}
     download_hdf5(REPOSITORY, "perlin", contents, output)
