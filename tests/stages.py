@@ -92,6 +92,7 @@ for line in sys.stdin:
         os.dup2(output, 1), os.dup2(output, 2)
         sys.argv, code = command, 0
         if fault:
+            sys.modules["torch.utils.tensorboard"] = None  # a thread of its own reports its errors, with a traceback
             faults = ctypes.CDLL(None)
             faults.faults_arm(*fault)
         try:
@@ -125,11 +126,8 @@ class Stages(Workspace):
         for number in range(40):
             pixels = np.random.default_rng(number).integers(0, 256, (200, 190, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "pictures" / f"{number}.png")
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "LD_PRELOAD": str(preload),
-        }  # a fork has none of the threads
+        # a fork has none of the threads
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "LD_PRELOAD": str(preload)}
         pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.server = subprocess.Popen([sys.executable, "-c", SERVER], cwd=folder, env=environment, **pipe)
         assert self.server.stdout.readline() == "ready\n"
