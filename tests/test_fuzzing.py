@@ -360,7 +360,8 @@ def test_damaged_optimizers_and_schedules(name):
     torch.save({key: state[key] for key in ("optim", "scheduler")}, content)
     refused = 0
     for case in range(60):
-        damaged = torch.load(io.BytesIO(restate(content.getvalue(), random.Random(f"{name} {case}"))))
+        content_again = restate(content.getvalue(), random.Random(f"{name} {case}"))
+        damaged = torch.load(io.BytesIO(content_again), weights_only=True)
         trainer = HashNetTrainer(TinyNetwork(), loader, nb_batch_per_step=1, **names)
         try:
             load_trainer(trainer, {**state, **damaged}, "state.pth")
