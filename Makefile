@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := setup.py equihash/_hash.pxd equihash/_checksum.pyx equihash/search/_index.pyx equihash/models/_first_layer.pyx
+SOURCES := setup.py equihash/_hash.pxd equihash/_checksum.pyx equihash/search/_index.pyx equihash/kernels/_first_layer.pyx
 
 TASK := FastMnistMosaic
 LABELS := data/labels/$(TASK)/quickstart.hdf5

@@ -9,8 +9,9 @@ from conftest import GOLDEN
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from equihash.models import MnistMosaicCNN, _first_layer
-from equihash.models.first_layer import first_layer
+from equihash.kernels import _first_layer
+from equihash.kernels.first_layer import first_layer
+from equihash.models import MnistMosaicCNN
 
 
 def test_golden_logits(golden):

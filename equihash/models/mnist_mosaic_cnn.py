@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import nn
 
-from equihash.models.first_layer import first_layer
+from equihash.kernels.first_layer import first_layer
 from equihash.models.network import Network
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from equihash.models import _first_layer
+from equihash.kernels import _first_layer
 
 
 def first_layer(images, conv, norm):
