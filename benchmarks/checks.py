@@ -29,6 +29,7 @@ CHECKS = {
     "equihash.fingerprints": "checksums provenance check_provenance weights_digest digest_of",
     "equihash.labels": "checksum provenance digest_of sample_digest",
     "equihash.labels.Labels": "verify",
+    "equihash.search.building": "checksum",
     "equihash.search.inverted_index": "checksum",
     "equihash.search.inverted_index.InvertedIndex": "verify",
     "equihash.evaluation.encoded_database": "check_provenance",

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equihash.errors import UserError
-from equihash.search import InvertedIndex, inverted_index, probe_codes
+from equihash.search import InvertedIndex, index_file, probe_codes
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent
@@ -71,7 +71,7 @@ def test_large_and_skewed(nbytes, nb_codes, heavy, monkeypatch):
     codes = random_codes(30_000, nbytes, nb_codes, heavy=heavy)
     queries = np.concatenate([np.unique(codes, axis=0)[:50], random_codes(50, nbytes, 50, seed=1)])
     check_against_dict(InvertedIndex.build(codes), codes, queries)
-    monkeypatch.setattr(inverted_index, "WIDE_FROM", 10)  # as if there were 2^32 items
+    monkeypatch.setattr(index_file, "WIDE_FROM", 10)  # as if there were 2^32 items
     index = InvertedIndex.build(codes)
     assert index.ids.itemsize == 8
     check_against_dict(index, codes, queries)
@@ -161,7 +161,7 @@ def test_internal_collisions_of_a_heavy_code():
 )
 def test_any_memory_limit_gives_the_same_bytes(tmp_path, monkeypatch, size, nbytes, nb_codes, heavy, wide):
     if wide:
-        monkeypatch.setattr(inverted_index, "WIDE_FROM", 0)
+        monkeypatch.setattr(index_file, "WIDE_FROM", 0)
     codes = random_codes(size, nbytes, nb_codes, heavy=heavy)
     metadata = {"model": "é", "seed": 1}
     expected = saved(InvertedIndex.build(codes), tmp_path / "whole", metadata=metadata)
@@ -212,7 +212,7 @@ def test_a_damaged_header_is_refused(tmp_path, mmap):
             damaged = bytearray(content)
             damaged[position] ^= flip
             path.write_bytes(damaged)
-            if position < inverted_index.HEADER.size + len('{"a": 1}') + inverted_index.CRC.size:
+            if position < index_file.HEADER.size + len('{"a": 1}') + index_file.CRC.size:
                 with pytest.raises(UserError, match="build_index.py"):
                     InvertedIndex.load(path, mmap=mmap)
             else:
@@ -229,12 +229,12 @@ def test_a_damaged_header_is_refused(tmp_path, mmap):
 @pytest.mark.parametrize("wide", [False, True])
 def test_damaged_arrays_never_crash_and_are_found(tmp_path, monkeypatch, wide):
     if wide:
-        monkeypatch.setattr(inverted_index, "WIDE_FROM", 10)
+        monkeypatch.setattr(index_file, "WIDE_FROM", 10)
     path = tmp_path / "index"
     codes = random_codes(500, 8, 300, heavy=0.2)
     content = saved(InvertedIndex.build(codes), path)
     rng = np.random.default_rng(0)
-    layout = inverted_index._Layout(*codes.shape)
+    layout = index_file.Layout(*codes.shape)
     starts, _ = layout.sections(2)
     inside = np.concatenate(
         [np.arange(start, start + rows * width) for start, (rows, width) in zip(starts, layout.shapes)]
@@ -295,7 +295,7 @@ def test_wrong_files_are_one_clear_line(tmp_path):
 )
 def test_shards_of_a_file_are_the_same_at_any_memory_limit(tmp_path, monkeypatch, size, nbytes, nb_codes, heavy, wide):
     if wide:
-        monkeypatch.setattr(inverted_index, "WIDE_FROM", 0)
+        monkeypatch.setattr(index_file, "WIDE_FROM", 0)
     codes = random_codes(size, nbytes, nb_codes, heavy=heavy)
     with h5py.File(tmp_path / "codes.hdf5", "w") as file:
         file["codes"] = codes

@@ -9,8 +9,8 @@ of its hash:
     offsets  (2^bits + 1,)  same as ids        where each bucket begins, then N
 
 Numbers take 4 bytes (`wide` = 0), or 8 where there are 2^32 items or more (`wide` = 1). Equal codes are neighbours, so
-all their ids are one slice. A shard of an index holds some consecutive buckets alone. Nothing read from an array is trusted as an index before its bounds are checked, because
-the arrays may be a mapped file that somebody damaged.
+all their ids are one slice. A shard of an index holds some consecutive buckets alone. Nothing read from an array is
+trusted as a position before its bounds are checked, because the arrays may be a mapped file that is damaged.
 """
 
 import numpy as np
@@ -21,6 +21,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from equihash._hash cimport hash_code, load8
+
+from equihash.errors import Damaged
+
+REBUILD = "build it again with build_index.py"
 
 cdef extern from *:
     """
@@ -348,27 +352,27 @@ cdef int copy_many(const Arrays *a, const int64_t *first, const int64_t *offsets
     return damaged
 
 
-class Damaged(Exception):
-    """The arrays of an index contradict each other."""
-
-
 def threads():
     """Number of threads that the functions of this module use."""
     return omp_get_max_threads()
 
 
 cdef class Reader:
-    """Reads the three sorted arrays (see the head of this module); checks every bound, raises `Damaged`."""
+    """Reads the three sorted arrays (see the head of this module); checks every bound.
+
+    Where the arrays contradict each other, all methods raise `Damaged`, about `name`.
+    """
 
     cdef Arrays arrays
     cdef readonly cnp.ndarray codes, ids, offsets
+    cdef readonly object name
 
     def __init__(self, cnp.ndarray codes not None, cnp.ndarray ids not None, cnp.ndarray offsets not None,
-                 int bits, int64_t first_bucket, int64_t database_size):
+                 int bits, int64_t first_bucket, int64_t database_size, name="the index"):
         assert codes.dtype == np.uint8 and codes.ndim == 2 and codes.flags.c_contiguous and len(ids) == len(codes)
         assert ids.dtype == offsets.dtype and ids.dtype in (np.uint32, np.uint64)
         assert ids.flags.c_contiguous and offsets.flags.c_contiguous
-        self.codes, self.ids, self.offsets = codes, ids, offsets
+        self.codes, self.ids, self.offsets, self.name = codes, ids, offsets, name
         self.arrays.size = len(codes)
         self.arrays.nbytes = codes.shape[1]
         self.arrays.database_size = database_size
@@ -381,7 +385,15 @@ cdef class Reader:
         self.arrays.offsets = cnp.PyArray_DATA(offsets)
         assert 0 <= first_bucket <= first_bucket + self.arrays.buckets <= <int64_t>1 << bits
 
-    def _holds(self, const uint8_t[:, ::1] codes):
+    def __len__(self):
+        return self.arrays.size
+
+    def check(self, int damaged):
+        """Raise `Damaged` if `damaged` is not 0."""
+        if damaged:
+            raise Damaged(f"{self.name} is damaged: {REBUILD}")
+
+    def in_shard(self, const uint8_t[:, ::1] codes):
         cdef int64_t i, bucket, n = codes.shape[0]
         cdef cnp.ndarray held = np.empty(n, dtype=bool)
         cdef uint8_t *out = <uint8_t *>cnp.PyArray_DATA(held)
@@ -396,15 +408,14 @@ cdef class Reader:
         for block in prange(blocks, nogil=True, schedule="dynamic", use_threads_if=n > PARALLEL):
             damaged += find_many(&self.arrays, &queries[block * BLOCK, 0], min(BLOCK, n - block * BLOCK),
                                  &first[block * BLOCK], &counts[block * BLOCK])
-        if damaged:
-            raise Damaged
+        self.check(damaged)
 
-    def _count(self, queries):
+    def sizes(self, queries):
         counts = np.empty(len(queries), dtype=np.int64)
         self.find_all(queries, np.empty(len(queries), dtype=np.int64), counts)
         return counts
 
-    def _lookup(self, queries):
+    def find(self, queries):
         first = np.empty(len(queries), dtype=np.int64)
         offsets = np.zeros(len(queries) + 1, dtype=np.int64)
         self.find_all(queries, first, offsets[1:])
@@ -420,12 +431,11 @@ cdef class Reader:
         for block in prange(blocks, nogil=True, schedule="dynamic", use_threads_if=blocks > 4):
             damaged += copy_many(&self.arrays, &first[block * BLOCK], &offsets[block * BLOCK],
                                  min(BLOCK, n - block * BLOCK), out)
-        if damaged:
-            raise Damaged
+        self.check(damaged)
         return ids
 
-    def _one(self, const uint8_t[:] code):
-        """The ids of one code."""
+    def __getitem__(self, const uint8_t[:] code):
+        """Return the ids, int64 ascending, of one code: uint8 (nbytes,) or bytes."""
         cdef int64_t first = 0, count = 0
         cdef cnp.npy_intp size
         cdef cnp.ndarray ids
@@ -434,14 +444,14 @@ cdef class Reader:
         if code.strides[0] != 1:
             code = np.ascontiguousarray(code)
         if find_many(&self.arrays, &code[0], 1, &first, &count):
-            raise Damaged
+            self.check(True)
         size = count
         ids = cnp.PyArray_EMPTY(1, &size, cnp.NPY_INT64, 0)
         if copy_ids(&self.arrays, first, count, <int64_t *>cnp.PyArray_DATA(ids)):
-            raise Damaged
+            self.check(True)
         return ids
 
-    def _shared(self, int64_t start, int64_t most):
+    def next_groups(self, int64_t start, int64_t most):
         """The next groups of items with one code, from position `start`: at most `most` items, or one larger group.
 
         Returns offsets int64 (G+1,), ids int64, and the position to go on from.
