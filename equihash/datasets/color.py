@@ -1,4 +1,4 @@
-"""Hue, lightness and saturation, and the change of hue and lightness that the natural mosaics' noise needs.
+"""Hue, lightness and saturation, and the noise of hue and lightness in natural mosaics.
 
 With L = (max + min) / 2 the lightness and C = (max - min) / 2 the half chroma of a pixel, all values in [0, 1]:
 saturation S = C / min(L, 1-L), and channel n (0 red, 8 green, 4 blue) = L + S min(L, 1-L) trapezoid(n, hue), where
@@ -11,7 +11,7 @@ import torch
 RISES = ((2, 1), (0, 2), (1, 0))
 
 
-def rgb_to_hls(rgb):
+def rgb_to_hls(rgb: torch.Tensor) -> torch.Tensor:
     """Convert float (..., 3, h, w), red, green and blue in [0, 1], to hue in [0, 1), lightness and saturation."""
     red, green, blue = rgb.unbind(-3)
     high, low = rgb.amax(-3), rgb.amin(-3)
@@ -27,7 +27,7 @@ def rgb_to_hls(rgb):
     return torch.stack([torch.where(grey, 0, hue / 6 % 1), lightness, saturation], dim=-3)
 
 
-def hls_to_rgb(hls):
+def hls_to_rgb(hls: torch.Tensor) -> torch.Tensor:
     """Inverse of `rgb_to_hls`."""
     hue, lightness, saturation = hls.unbind(-3)
     half_chroma = saturation * torch.minimum(lightness, 1 - lightness)
@@ -38,7 +38,7 @@ def hls_to_rgb(hls):
     return torch.stack(channels, dim=-3)
 
 
-def shift_hue_and_lightness(planes, hue, lightness):
+def shift_hue_and_lightness(planes: torch.Tensor, hue: torch.Tensor, lightness: torch.Tensor) -> torch.Tensor:
     """Rotate the hue and move the lightness L to (1-|a|) L + max(a, 0), with the saturation kept.
 
     It is rgb_to_hls, the change, and hls_to_rgb in a closed form that finds no hue. Let u_c = (c - L) / C: +1 for
@@ -51,14 +51,10 @@ def shift_hue_and_lightness(planes, hue, lightness):
 
     Parameters
     ----------
-    planes : float tensor (3, n, h, w)
-        Red, green and blue of n images, values in [0, 255].
-    hue, lightness : float tensor (n,)
+    planes : float (3, n, h, w)
+        Red, green and blue of n images, values in [0, 255]; so are the values returned, but for rounding.
+    hue, lightness : float (n,)
         Rotation in turns, less than 1/6 either way; a in [-1, 1].
-
-    Returns
-    -------
-    float tensor (3, n, h, w), values in [0, 255] but for rounding
     """
     hue, lightness = hue[:, None, None], lightness[:, None, None]
     red, green, blue = planes

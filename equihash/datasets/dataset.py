@@ -1,10 +1,11 @@
-"""What all data sets share: labels of classes, batches of instances, and what pictures, search and files ask of them.
+"""What all data sets share: labels of classes, batches of instances, and what pictures, search and files need.
 
 A class is an ordered set of bank images, one for each cell of a mosaic; its label is the (height, width) array of
 their positions in the bank. There are bank_size**(height*width) classes; see `equihash.class_numbers`. Where a class
 is a single image, or anything else that has a number, the mosaic shape is (1, 1).
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,22 +24,22 @@ class Dataset:
     """Base of the data sets.
 
     A subclass takes `which`, `device` and `seed` besides what the configuration says, sets the attributes below, and
-    makes the instances: it implements `make_instances`. Nothing else is asked of it.
+    implements `make_instances`. Nothing else is needed.
 
     Parameters
     ----------
-    bank_size : int
+    bank_size
         Number of images that a mosaic's cells are taken from.
-    mosaic_shape : (height, width)
-        Cells of a mosaic.
-    size : int or None
+    mosaic_shape
+        (height, width), in cells.
+    size
         Rows of a batch; only the three random batches need it.
     which : "train", "valid" or "test"
-        The split that the bank is.
-    device : torch.device or str
+        The split.
+    device
         Where the instances are made.
-    seed : int or None
-        Seed of the two random streams: numpy's for the labels, torch's for the noise. None: not reproducible.
+    seed
+        Of the two random streams: numpy's for the labels, torch's for the noise. None: not reproducible.
 
     Attributes
     ----------
@@ -52,11 +53,43 @@ class Dataset:
         The images that instances are made of, which `digest` identifies: tensors or `ImageBank`s.
     nb_classes : int
         bank_size ** (height * width).
+
+    Examples
+    --------
+    A class of this data set is two of ten greys, its only instance an image of two pixels:
+
+    >>> class Greys(Dataset):
+    ...     layout, dtype, instance_shape = "HW", torch.float32, (1, 2)
+    ...
+    ...     def __init__(self, size=4, which="train", device="cpu", seed=None):
+    ...         super().__init__(10, (1, 2), size, which, device, seed)
+    ...         self.banks = [torch.linspace(0, 1, 10)]
+    ...
+    ...     def make_instances(self, labels, generator):
+    ...         return self.banks[0][labels]
+    >>> greys = Greys(seed=0)
+    >>> greys.nb_classes
+    100
+    >>> greys.batch_from_labels([[[0, 9]], [[9, 9]]])
+    tensor([[[0., 1.]],
+    <BLANKLINE>
+            [[1., 1.]]])
+    >>> pairs = greys.positive_pairs_batch()
+    >>> pairs.shape, torch.equal(pairs[:, 0], pairs[:, 1])
+    (torch.Size([4, 2, 1, 2]), True)
     """
 
     BOUNDS = {"size": (1, 2**24)}
 
-    def __init__(self, bank_size, mosaic_shape, size=None, which="train", device="cpu", seed=None):
+    def __init__(
+        self,
+        bank_size: int,
+        mosaic_shape: tuple[int, int],
+        size: int | None = None,
+        which: str = "train",
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
+    ):
         self.which = which
         self.bank_size = bank_size
         self.mosaic_shape = tuple(mosaic_shape)
@@ -68,35 +101,25 @@ class Dataset:
         self.seed = np.random.SeedSequence().entropy if seed is None else seed
         self.reseed(seed)
 
-    def make_instances(self, labels, generator):
-        """Make one noisy instance of each label.
+    def make_instances(self, labels: np.ndarray, generator: torch.Generator) -> torch.Tensor:
+        """Make one noisy instance of each label: int64 (n, height, width) to (n, *instance_shape) of `dtype`.
 
-        Parameters
-        ----------
-        labels : int64 array (n, height, width)
-        generator : torch.Generator
-            Source of all noise, on the dataset's device.
-
-        Returns
-        -------
-        tensor (n, *instance_shape) of `dtype` on the dataset's device
+        All noise comes from the generator, which is on the dataset's device, as the instances are.
         """
         raise NotImplementedError
 
-    def batch_from_labels(self, labels, nb_instances=None, torch_generator=None):
-        """Make one noisy instance of each label, or several.
+    def batch_from_labels(
+        self, labels: np.ndarray, nb_instances: int | None = None, torch_generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Make one noisy instance of each label, or several: (..., height, width) to (..., *instance_shape).
 
         Parameters
         ----------
-        labels : integer array or tensor (..., height, width)
-        nb_instances : int or None
+        labels : integers (..., height, width)
+        nb_instances
             With m, an axis of m instances follows the first axis: (n, ...) becomes (n, m, ...).
-        torch_generator : torch.Generator or None
+        torch_generator
             Source of the noise, on this dataset's device; None: the dataset's own stream.
-
-        Returns
-        -------
-        tensor (..., *instance_shape) on the dataset's device
         """
         labels = np.asarray(labels).astype(np.int64)
         if labels.shape[-2:] != self.mosaic_shape:
@@ -112,7 +135,7 @@ class Dataset:
             )
         return instances.reshape(*labels.shape[:-2], *self.instance_shape)
 
-    def generate_labels(self, n, k):
+    def generate_labels(self, n: int, k: int) -> np.ndarray:
         """Draw `n` rows of `k` distinct class labels: int64 (n, k, height, width).
 
         Class numbers are uniform; rows with a repeated class are drawn again.
@@ -125,34 +148,28 @@ class Dataset:
                 return class_numbers_to_labels(numbers, self.bank_size, self.mosaic_shape).astype(np.int64)
             numbers[repeats] = self.label_stream.randint(0, self.nb_classes, (len(repeats), k), dtype=np.uint64)
 
-    def positive_pairs_labels(self):
+    def positive_pairs_labels(self) -> np.ndarray:
         """Draw the labels of `positive_pairs_batch`: int64 (size, 2, height, width)."""
         return self.generate_labels(self.size, 1).repeat(2, axis=1)
 
-    def mixed_pairs_labels(self):
-        """Draw the labels of `mixed_pairs_batch`.
-
-        Returns
-        -------
-        labels : int64 (size, 2, height, width)
-        similar : bool tensor (size,) on the dataset's device
-        """
+    def mixed_pairs_labels(self) -> tuple[np.ndarray, torch.Tensor]:
+        """Draw the labels of `mixed_pairs_batch`, int64 (size, 2, height, width), and which pairs are similar."""
         nb_positive = self.size // 2
         positive = self.generate_labels(nb_positive, 1).repeat(2, axis=1)
         negative = self.generate_labels(self.size - nb_positive, 2)
         return np.concatenate([positive, negative]), torch.arange(self.size, device=self.device) < nb_positive
 
-    def hinge_triplets_labels(self):
+    def hinge_triplets_labels(self) -> np.ndarray:
         """Draw the labels of `hinge_triplets_batch`: int64 (size, 3, height, width)."""
         return self.generate_labels(self.size, 2)[:, [0, 0, 1]]
 
-    def fixed_classes(self, nb_classes):
+    def fixed_classes(self, nb_classes: int) -> np.ndarray:
         """Draw distinct classes, always the same ones, ordered by number: int64 (nb_classes, height, width).
 
         Raises
         ------
         UserError
-            There are not so many classes.
+            There are fewer classes.
         """
         if not 1 <= nb_classes <= self.nb_classes:
             raise UserError(f"trainer_kwargs:nb_classes must be 1 to {self.nb_classes}, not {nb_classes}")
@@ -164,11 +181,11 @@ class Dataset:
         numbers = np.sort(drawn[np.sort(first)[:nb_classes]])
         return class_numbers_to_labels(numbers, self.bank_size, self.mosaic_shape).astype(np.int64)
 
-    def positive_pairs_batch(self):
+    def positive_pairs_batch(self) -> torch.Tensor:
         """Two instances of one class in each row: (size, 2, ...)."""
         return self.batch_from_labels(self.positive_pairs_labels())
 
-    def mixed_pairs_batch(self):
+    def mixed_pairs_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Positive pairs in the first half of the rows, negative in the second.
 
         Returns
@@ -179,11 +196,11 @@ class Dataset:
         labels, similar = self.mixed_pairs_labels()
         return self.batch_from_labels(labels), similar
 
-    def hinge_triplets_batch(self):
+    def hinge_triplets_batch(self) -> torch.Tensor:
         """Anchor, positive (of the anchor's class) and negative (of another) in each row: (size, 3, ...)."""
         return self.batch_from_labels(self.hinge_triplets_labels())
 
-    def digest(self):
+    def digest(self) -> str:
         """SHA-256 (first 16 hex digits) of the sizes and of evenly spaced images of the banks."""
         contents = []
         for bank in self.banks:
@@ -193,26 +210,26 @@ class Dataset:
         return digest_of(*contents)
 
     @property
-    def picture_shape(self):
+    def picture_shape(self) -> tuple[int, int]:
         """(height, width) of an instance, in pixels."""
         return tuple(self.instance_shape[self.layout.index(side)] for side in "HW")
 
-    def to_picture(self, instance):
+    def to_picture(self, instance: torch.Tensor) -> np.ndarray:
         """Return an instance as imshow takes it: array (h, w) or (h, w, 3), floating point in [0, 1] or uint8."""
         picture = instance.cpu().permute([self.layout.index(axis) for axis in "HWC" if axis in self.layout])
         return picture.clamp(0, 1).numpy() if picture.is_floating_point() else picture.numpy()
 
-    def from_picture(self, pixels):
+    def from_picture(self, pixels: np.ndarray) -> torch.Tensor:
         """Inverse of `to_picture`, for a uint8 array."""
         instance = torch.from_numpy(pixels).permute(["HWC".index(axis) for axis in self.layout]).to(self.device)
         return instance.to(self.dtype) / 255 if self.dtype.is_floating_point else instance
 
-    def noise_generator(self, *numbers):
+    def noise_generator(self, *numbers: int) -> torch.Generator:
         """Return a torch generator on the device, seeded by the seed and some integers, such as a step's number."""
         generator = torch.Generator(self.device)
         return generator.manual_seed(int(np.random.SeedSequence([self.seed, *numbers]).generate_state(1, np.uint64)[0]))
 
-    def reseed(self, seed):
+    def reseed(self, seed: int | None) -> None:
         """Start both random streams from `seed`."""
         self.label_stream = np.random.RandomState(seed)
         self.noise_stream = torch.Generator(self.device)
@@ -220,8 +237,8 @@ class Dataset:
             self.noise_stream.manual_seed(seed)
 
     @contextmanager
-    def reseeded(self, seed):
-        """Within it the streams start from `seed`; afterwards they go on where they were."""
+    def reseeded(self, seed: int) -> Iterator[None]:
+        """A context in which the streams start from `seed`, and after which they are where they were before."""
         state = self.state_dict()
         self.reseed(seed)
         try:
@@ -229,12 +246,12 @@ class Dataset:
         finally:
             self.load_state_dict(state)
 
-    def state_dict(self):
+    def state_dict(self) -> tuple:
         """State of both random streams, in types that `torch.load(weights_only=True)` accepts."""
         name, keys, *rest = self.label_stream.get_state()
         return (name, torch.from_numpy(keys.astype(np.int64)), *rest), self.noise_stream.get_state()
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: tuple) -> None:
         """Restore what `state_dict` returned; on another device type the noise stream is left as it is."""
         (name, keys, *rest), noise = state
         self.label_stream.set_state((name, np.asarray(keys).astype(np.uint32), *rest))

@@ -1,6 +1,7 @@
 """Where the rows of a large HDF5 dataset live: on the GPU, in host memory, or in the file."""
 
 import mmap
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,20 +20,29 @@ class ImageBank:
 
     Parameters
     ----------
-    path, name : str
+    path, name
         HDF5 file and dataset in it.
     row_shape, dtype
         What a row must be.
     location : "auto", "device", "host" or "mapped"
-        On the device, in host memory, or in the file, of which only what is asked for is read. "auto" takes the first
-        of them where the bank fills at most half of the free memory.
-    device : torch.device or str
+        Where the bank is. Of a "mapped" file only the rows needed are read. "auto" takes the first of the other three
+        where the bank fills at most half of the free memory.
+    device
         Where the gathered rows go.
-    hint : str
-        End of the error where the file is missing or holds something else.
+    hint
+        End of the error message if the file is missing or holds something else.
     """
 
-    def __init__(self, path, name, row_shape, dtype, location="auto", device="cpu", hint=""):
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        row_shape: tuple[int, ...],
+        dtype: np.dtype,
+        location: str = "auto",
+        device: torch.device | str = "cpu",
+        hint: str = "",
+    ):
         if location not in LOCATIONS:
             raise UserError(f"unknown bank location {location!r}{nearest(location, LOCATIONS)}")
         self.device = torch.device(device)
@@ -51,10 +61,10 @@ class ImageBank:
     def __len__(self):
         return self.shape[0]
 
-    def __getitem__(self, indices):
-        """Gather rows: integer array or tensor (n,) to a tensor (n, *row_shape) on the device.
+    def __getitem__(self, indices: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Gather rows: integers (n,) to (n, *row_shape) on the device.
 
-        A bank that is not on the device needs the indices on the host: there an array spares a synchronisation.
+        A bank that is not on the device needs the indices on the host: an array saves a synchronization.
         """
         indices = torch.as_tensor(indices, dtype=torch.int64)
         if self.location == "device":

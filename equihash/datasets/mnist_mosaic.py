@@ -15,14 +15,12 @@ class MnistMosaic(Dataset):
 
     Parameters
     ----------
-    path : str
+    path
         HDF5 file with `x`, uint8 (70000, 28, 28): see `prepare_data.py mnist`.
     size, device, seed
         See `Dataset`.
-    height, width : int
+    height, width
         Cells of a mosaic; an instance is (28 height, 28 width).
-    sigma : float
-        Standard deviation of the noise.
     which : "train", "valid" or "test"
         Digits 0-50000, 50000-60000 or 60000-70000 of the file.
     """
@@ -30,7 +28,17 @@ class MnistMosaic(Dataset):
     layout, dtype = "HW", torch.float32
     BOUNDS = {"height": (1, 8), "width": (1, 8), "sigma": (0, None)}
 
-    def __init__(self, path, size=None, height=2, width=2, sigma=0.2, which="train", device="cpu", seed=None):
+    def __init__(
+        self,
+        path: str,
+        size: int | None = None,
+        height: int = 2,
+        width: int = 2,
+        sigma: float = 0.2,
+        which: str = "train",
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
+    ):
         first, last = SPLITS[which]
         with Hdf5File(path, "; make it with: python prepare_data.py mnist") as file:
             digits = file.dataset("x")
@@ -43,7 +51,7 @@ class MnistMosaic(Dataset):
         self.images = torch.from_numpy(images).to(self.device)
         self.banks = [self.images]
 
-    def make_instances(self, labels, generator):
+    def make_instances(self, labels: np.ndarray, generator: torch.Generator) -> torch.Tensor:
         noise = torch.randn(len(labels), *self.instance_shape, generator=generator, device=self.device)
         digits = self.images[torch.from_numpy(labels).to(self.device)]  # (n, height, width, 28, 28)
         mosaics = digits.transpose(2, 3).reshape(noise.shape).float().div_(255)

@@ -38,15 +38,15 @@ class NoisyOpenImagesMosaic(Dataset):
 
     Parameters
     ----------
-    open_images_path : str
+    open_images_path
         Folder of {train,valid,test}.hdf5, or one such file: `images`, uint8 (N, 180, 180, 3). See
         `prepare_data.py openimages`.
-    perlin_noise_path : str or None
+    perlin_noise_path
         HDF5 file of ready displacement maps, `resolution1` and `resolution2`, int8 (M, 180, 270): see
-        `prepare_data.py perlin`. None: each map is made afresh on the device.
+        `prepare_data.py perlin`. None: each map is made on the device when it is needed.
     size, which, device, seed
         See `Dataset`.
-    HWC : bool
+    HWC
         Make instances (180, 270, 3).
     bank_location : "auto", "device", "host" or "mapped"
         Where the images, and the ready maps, are kept: see `ImageBank`.
@@ -56,14 +56,14 @@ class NoisyOpenImagesMosaic(Dataset):
 
     def __init__(
         self,
-        open_images_path,
-        perlin_noise_path=None,
-        size=None,
-        which="train",
-        device="cpu",
-        HWC=False,
-        seed=None,
-        bank_location="auto",
+        open_images_path: str,
+        perlin_noise_path: str | None = None,
+        size: int | None = None,
+        which: str = "train",
+        device: torch.device | str = "cpu",
+        HWC: bool = False,
+        seed: int | None = None,
+        bank_location: str = "auto",
     ):
         path = Path(open_images_path)
         if path.suffix not in (".hdf5", ".h5"):
@@ -87,7 +87,7 @@ class NoisyOpenImagesMosaic(Dataset):
         self.damping = ((1 - self.grid.abs()) / MAXIMUM_DISPLACEMENT).clamp_(0, 1)
 
     @torch.inference_mode(False)  # the caller's mode, if it is that, is not that of the threads
-    def make_instances(self, labels, generator):
+    def make_instances(self, labels: np.ndarray, generator: torch.Generator) -> torch.Tensor:
         labels = labels[:, 0]
         draws = self._draw(len(labels), generator)
         instances = torch.empty(len(labels), *self.instance_shape, dtype=self.dtype, device=self.device)
@@ -130,28 +130,24 @@ class NoisyOpenImagesMosaic(Dataset):
 class StoredNoise:
     """Ready maps of one resolution, with the interface of `PerlinNoise`: a draw is the number of a map."""
 
-    def __init__(self, path, name, bank_location, device):
+    def __init__(self, path: str, name: str, bank_location: str, device: torch.device | str):
         hint = "; make it with: python prepare_data.py perlin"
         self.bank = ImageBank(path, name, (HEIGHT, WIDTH), np.int8, bank_location, device, hint)
 
-    def draw(self, nb_maps, generator=None, device="cpu"):
+    def draw(
+        self, nb_maps: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
         return torch.randint(0, len(self.bank), (nb_maps,), generator=generator, device=device)
 
-    def maps(self, draws):
+    def maps(self, draws: torch.Tensor) -> torch.Tensor:
         return self.bank[draws].float()
 
 
-def put_together(images):
+def put_together(images: torch.Tensor) -> torch.Tensor:
     """Blend pairs of images over their overlap, from 99% of the left one to 99% of the right one.
 
-    Parameters
-    ----------
-    images : uint8 tensor (2n, 180, 180, 3)
-        Left, right, left, right, ...
-
-    Returns
-    -------
-    float32 tensor (3, n, 180, 270) of whole values in [0, 255]
+    Images uint8 (2n, 180, 180, 3), left, right, left, right, ..., become float32 (3, n, 180, 270), whole values in
+    [0, 255].
     """
     left, right = images.permute(3, 0, 1, 2).unflatten(1, (-1, 2)).unbind(2)
     planes = torch.empty(*left.shape[:-1], WIDTH, device=images.device)
@@ -168,8 +164,8 @@ def put_together(images):
 def _workers(nb_threads):
     """Return a pool of threads, each of which computes alone.
 
-    PyTorch's own threads wait for each other after each of the many small operations: a core that another process
-    (or the training step, while batches are made ahead) keeps busy would hold up all of them each time.
+    PyTorch's own threads wait for each other after each of the many small operations: a core that is busy with
+    something else would hold up all of them each time.
     """
     pool = ThreadPoolExecutor(nb_threads, "mosaics", torch.set_num_threads, (1,))
     barrier = threading.Barrier(nb_threads)

@@ -21,27 +21,24 @@ class PerlinNoise:
 
     Parameters
     ----------
-    height, width : int
+    height, width
         Size of a map in pixels.
-    period : float
+    period
         Distance of the lattice points in pixels; it need not divide the size.
     """
 
-    def __init__(self, height, width, period):
-        self.height = height
-        self.width = width
-        self.period = period
+    def __init__(self, height: int, width: int, period: float):
+        self.height, self.width, self.period = height, width, period
         self.nb_rows = math.ceil(height / period) + 2
         self.nb_columns = math.ceil(width / period) + 2
 
-    def draw(self, nb_maps, generator=None, device="cpu"):
+    def draw(
+        self, nb_maps: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
         """Draw what `nb_maps` maps are made of: the place of each lattice, and the angle of each gradient.
 
-        Returns
-        -------
-        float32 tensor (nb_maps, height + width, 2*nb_columns)
-            The two matrices whose product a map is, one above the other; about 30 times smaller than the maps' memory
-            at the sizes used here.
+        Returns float32 (nb_maps, height + width, 2*nb_columns): the two matrices whose product a map is, one above the
+        other; about 30 times smaller than the maps at the sizes used here.
         """
         nb_draws = 2 + self.nb_rows * self.nb_columns
         draws = torch.rand(nb_maps, nb_draws, generator=generator, device=device)
@@ -52,14 +49,11 @@ class PerlinNoise:
         left = torch.cat([rows_slope @ (scale * angles.sin()), rows @ (scale * angles.cos())], dim=2)
         return torch.cat([left, torch.cat([columns, columns_slope], dim=2)], dim=1)
 
-    def maps(self, draws):
-        """Make one map of each row of `draws`.
+    def maps(self, draws: torch.Tensor) -> torch.Tensor:
+        """Make one map of each row of `draws`: float32 (nb_maps, height, width) within +-127.
 
-        Returns
-        -------
-        float32 tensor (nb_maps, height, width) within +-127
-            The mean over the random lattices is 0 everywhere; 127 is the bound, met in the middle of a cell whose four
-            gradients all point to it.
+        The mean over the random lattices is 0 everywhere; 127 is the bound, met in the middle of a cell whose four
+        gradients all point to it.
         """
         return draws[:, : self.height] @ draws[:, self.height :].mT
 

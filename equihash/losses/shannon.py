@@ -7,8 +7,8 @@ with respect to a logit is
 
     p q / N * sum over the other bits' values x of prod sigma(+-z) * (log J(x, 1) - log J(x, 0)),
 
-from M. Duchesneau, "Learning Deep Equihash Functions", thesis, Universite de Montreal. Nothing is had by subtracting
-probabilities, so saturated logits keep their relative precision.
+from M. Duchesneau, "Learning Deep Equihash Functions", thesis, Universite de Montreal. No probability comes from a
+subtraction, so saturated logits keep their relative precision.
 
 Both steps are matrix products, once a tuple is split into a head and a tail of bits: joints = heads @ tails^T sums
 over instances, and gradient = log-ratios @ heads (or tails) sums over the values of the other bits. The products go
@@ -30,20 +30,26 @@ BLOCK_ROWS = 1 << 12
 BUFFER_SIZE = 1 << 21
 
 
-def shannon_gradient(logits, tuples, gradient_type="normal", prior=1.0, chunk_size=512):
+def shannon_gradient(
+    logits: torch.Tensor,
+    tuples: np.ndarray | torch.Tensor,
+    gradient_type: str = "normal",
+    prior: float = 1.0,
+    chunk_size: int = 512,
+) -> torch.Tensor:
     """Gradient of minus the sum of the entropies of tuples of bits, in nats, with respect to the logits.
 
     Parameters
     ----------
-    logits : float tensor (N, k)
+    logits : float (N, k)
         sigma(logit) is the probability that the bit is 1.
-    tuples : integer array or tensor (T, s), s >= 2
+    tuples : integers (T, s), s >= 2
         Distinct bits of each tuple.
     gradient_type : "normal" or "pseudo-smooth"
         Where the log-ratios come from: the average probabilities, or the counts of the hard bits (logit > 0).
-    prior : float
+    prior
         "pseudo-smooth" only: added to each joint count.
-    chunk_size : int
+    chunk_size
         Instances handled at a time, at most.
 
     Returns
@@ -54,7 +60,7 @@ def shannon_gradient(logits, tuples, gradient_type="normal", prior=1.0, chunk_si
 
     Notes
     -----
-    What is derived from the tuples is kept between calls; `ShannonGradient` holds it explicitly.
+    What is derived from the tuples is cached; `ShannonGradient` keeps it without a cache.
     """
     if isinstance(tuples, torch.Tensor):
         tuples = tuples.cpu().numpy()
@@ -73,14 +79,14 @@ class ShannonGradient:
 
     Parameters
     ----------
-    tuples : integer array (T, s), s >= 2
-    nb_bits : int
+    tuples : integers (T, s), s >= 2
+    nb_bits
         k; the tuples are subsets of range(k).
-    device : torch.device or str
+    device
         Where the logits will be.
     """
 
-    def __init__(self, tuples, nb_bits, device="cpu"):
+    def __init__(self, tuples: np.ndarray, nb_bits: int, device: torch.device | str = "cpu"):
         tuples = np.sort(np.asarray(tuples, dtype=np.int64), axis=1)
         if tuples.ndim != 2 or not len(tuples) or tuples.shape[1] < 2:
             raise ValueError(f"tuples: an array (T, s) with T >= 1 and s >= 2 is needed, not {tuples.shape}")
@@ -95,7 +101,9 @@ class ShannonGradient:
         self.method = AllTuples(nb_bits, size, device) if complete else SomeTuples(tuples, device)
 
     @torch.no_grad()
-    def __call__(self, logits, gradient_type="normal", prior=1.0, chunk_size=512):
+    def __call__(
+        self, logits: torch.Tensor, gradient_type: str = "normal", prior: float = 1.0, chunk_size: int = 512
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the gradient and the sum of the entropies; see `shannon_gradient` for the parameters.
 
         Returns
@@ -125,21 +133,16 @@ class AllTuples:
     is needed.
     """
 
-    def __init__(self, nb_bits, size, device):
+    def __init__(self, nb_bits: int, size: int, device: torch.device | str):
         self.heads = torch.as_tensor(all_tuples(nb_bits, size - 1), device=device)
 
-    def __call__(self, soft, counted, prior, chunk_size):
+    def __call__(
+        self, soft: torch.Tensor, counted: torch.Tensor, prior: float, chunk_size: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the gradient's sum over tuples and values, (k, N), and the sum of the entropies.
 
-        Parameters
-        ----------
-        soft : float tensor (k, 2, N)
-            Probabilities of 0 and of 1.
-        counted : float tensor (k, 2, N)
-            What the joints are sums of: the probabilities, or the hard bits.
-        prior : float
-            Added to each joint sum.
-        chunk_size : int
+        The joints, which start from `prior`, are sums of `counted` (k, 2, N): the probabilities `soft` of 0 and of 1,
+        or the hard bits.
         """
         nb_bits, _, nb_instances = soft.shape
         gradient = torch.zeros_like(soft[:, 0])
@@ -167,13 +170,15 @@ class SomeTuples:
     multiplied by it in batches of small matrices. For the gradient, the two halves take either part.
     """
 
-    def __init__(self, tuples, device):
+    def __init__(self, tuples: np.ndarray, device: torch.device | str):
         half = tuples.shape[1] // 2
         left, right = tuples[:, :half], tuples[:, half:]
         self.sides = [Side(left, right, device), Side(right, left, device)]
         self.joints_shape = (len(tuples) + 1, 1 << left.shape[1], 1 << right.shape[1])  # the last is Side's filler
 
-    def __call__(self, soft, counted, prior, chunk_size):
+    def __call__(
+        self, soft: torch.Tensor, counted: torch.Tensor, prior: float, chunk_size: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `AllTuples`."""
         chunk_size = max(1, min(chunk_size, BUFFER_SIZE // max(side.buffer_rows for side in self.sides)))
         joints = soft.new_zeros(self.joints_shape)
@@ -188,15 +193,10 @@ class SomeTuples:
 
 
 class Side:
-    """Tuples grouped by their heads.
+    """Tuples, each a row of `heads` (T, h) and of `tails` (T, t), grouped by their heads.
 
     Heads of about as many tails make a block, a rectangle of (head, tail) places; the places left over are filled
     with tuple number T, whose log-ratios are 0.
-
-    Parameters
-    ----------
-    heads : int array (T, h)
-    tails : int array (T, t)
 
     Attributes
     ----------
@@ -204,7 +204,7 @@ class Side:
         Bits of the heads; numbers of their tails, in `self.tails`; numbers of the tuples that these make.
     """
 
-    def __init__(self, heads, tails, device):
+    def __init__(self, heads: np.ndarray, tails: np.ndarray, device: torch.device | str):
         heads, head_of = np.unique(heads, axis=0, return_inverse=True)
         tails, tail_of = np.unique(tails, axis=0, return_inverse=True)
         tail_of = np.append(tail_of, 0)
@@ -226,7 +226,7 @@ class Side:
         self.block_tails = max(members.numel() for _, _, members in self.blocks)
         self.buffer_rows = self.tail_values * max(len(tails), self.block_tails)
 
-    def add_joints(self, joints, counted, chunk_size):
+    def add_joints(self, joints: torch.Tensor, counted: torch.Tensor, chunk_size: int) -> None:
         """Set the sums over instances of the products of the bits: joints (T + 1, 2^h, 2^t)."""
         sums = [0.0] * len(self.blocks)
         for chunk in counted.split(chunk_size, dim=2):
@@ -236,7 +236,7 @@ class Side:
         for (_, _, members), total in zip(self.blocks, sums):
             joints[members] = total.unflatten(2, (-1, self.tail_values)).transpose(1, 2)
 
-    def add_gradient(self, gradient, logs, soft, chunk_size):
+    def add_gradient(self, gradient: torch.Tensor, logs: torch.Tensor, soft: torch.Tensor, chunk_size: int) -> None:
         """Add to `gradient` (k, N) the part of the heads' bits, from the logarithms (T + 1, 2^h, 2^t)."""
         ratios = []
         for i in range(self.size):
@@ -263,16 +263,9 @@ class Side:
 
 
 def _products(signed, tuples):
-    """Products of the signed probabilities of each tuple, for all values of its bits.
+    """Products of the signed probabilities (k, 2, n) of each of the tuples (T, s), for all values of its bits.
 
-    Parameters
-    ----------
-    signed : tensor (k, 2, n)
-    tuples : int64 tensor (T, s)
-
-    Returns
-    -------
-    tensor (T, 2^s, n), the tuple's first bit the most significant of the value
+    Returns a tensor (T, 2^s, n), the tuple's first bit the most significant of the value.
     """
     if not tuples.shape[1]:
         return signed.new_ones(len(tuples), 1, signed.shape[2])

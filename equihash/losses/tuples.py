@@ -1,6 +1,7 @@
 """The tuples of bits whose entropies the Shannon loss raises."""
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import combinations, islice
 from math import comb
 
@@ -9,12 +10,14 @@ import numpy as np
 TUPLES_SEED = 0xCAFE
 
 
-def all_tuples(n, k):
+def all_tuples(n: int, k: int) -> np.ndarray:
     """All k-subsets of range(n), in lexicographic order: int64 (C(n, k), k)."""
     return np.array(list(combinations(range(n), k)), dtype=np.int64).reshape(-1, k)
 
 
-def covering_tuples(n, k, cover, random_state, minimum_number=0):
+def covering_tuples(
+    n: int, k: int, cover: int, random_state: np.random.RandomState, minimum_number: int = 0
+) -> np.ndarray:
     """Random k-subsets of range(n) such that each `cover`-subset lies in at least one of them.
 
     For every `cover`-subset in lexicographic order, the first random completion that makes a new k-subset is added.
@@ -22,12 +25,12 @@ def covering_tuples(n, k, cover, random_state, minimum_number=0):
 
     Parameters
     ----------
-    n, k, cover : int
+    n, k, cover
         cover < k <= n.
-    random_state : numpy.random.RandomState
-        Read some way ahead of what is used.
-    minimum_number : int
-        Number of tuples to reach; more than C(n, k) stands for all of them.
+    random_state
+        Read further than what is used.
+    minimum_number
+        More than C(n, k) stands for all tuples.
 
     Returns
     -------
@@ -51,29 +54,18 @@ def covering_tuples(n, k, cover, random_state, minimum_number=0):
     return np.array(sorted(tuples), dtype=np.int64)
 
 
-def training_tuples(k, tuple_size, cover_size, minimum_number=1):
-    """The tuples that a training run uses: always the same for the same arguments.
+def training_tuples(k: int, tuple_size: int, cover_size: int, minimum_number: int = 1) -> np.ndarray:
+    """The tuples of k bits that a training run uses, always the same for the same arguments: int64 (T, tuple_size).
 
-    Parameters
-    ----------
-    k : int
-        Number of bits of a fingerprint.
-    tuple_size : int
-    cover_size : int
-        Every subset of this many bits lies in some tuple; equal to `tuple_size`, all tuples are used.
-    minimum_number : int
-        See `covering_tuples`.
-
-    Returns
-    -------
-    int64 array (T, tuple_size)
+    Every subset of `cover_size` bits lies in some tuple; if it equals `tuple_size`, all tuples are used. For
+    `minimum_number` see `covering_tuples`.
     """
     if cover_size == tuple_size:
         return all_tuples(k, tuple_size)
     return covering_tuples(k, tuple_size, cover_size, np.random.RandomState(TUPLES_SEED), minimum_number)
 
 
-def _random_integers(n, random_state, block=1 << 14):
+def _random_integers(n: int, random_state: np.random.RandomState, block: int = 1 << 14) -> Iterator[int]:
     """Endless stream of the numbers that successive calls of `random_state.randint(0, n, ...)` would give."""
     while True:
         yield from random_state.randint(0, n, block).tolist()

@@ -43,7 +43,6 @@ class InvertedIndex(_index.Reader):
 
     Examples
     --------
-    >>> import numpy as np
     >>> codes = np.array([[7, 1], [2, 5], [7, 1]], dtype=np.uint8)  # of items 0, 1 and 2
     >>> index = InvertedIndex.build(codes)
     >>> index[codes[0]]
