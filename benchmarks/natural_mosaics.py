@@ -22,7 +22,7 @@ import torch
 from torch.nn.functional import grid_sample
 
 from equihash.datasets import NoisyOpenImagesMosaic
-from equihash.datasets.color import hls_to_rgb, rgb_to_hls, shift_hue_and_lightness
+from equihash.datasets.color import shift_hue_and_lightness
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, OVERLAP, RESOLUTIONS, SUB_BATCH, WIDTH, put_together
 from equihash.datasets.perlin import PerlinNoise
 from equihash.devices import add_device_argument, select_device
@@ -42,6 +42,33 @@ def make_files(folder):
         for name, (period, _) in RESOLUTIONS.items():
             noise = PerlinNoise(HEIGHT, WIDTH, period)
             file[name] = noise.maps(noise.draw(NB_MAPS, generator)).to(torch.int8).numpy()
+
+
+def rgb_to_hls(rgb):
+    """Convert float (..., 3, h, w), red, green and blue in [0, 1], to hue in [0, 1), lightness and saturation."""
+    red, green, blue = rgb.unbind(-3)
+    high, low = rgb.amax(-3), rgb.amin(-3)
+    chroma = high - low
+    lightness = (high + low) / 2
+    grey = chroma == 0
+    saturation = torch.where(grey, 0, chroma / torch.where(lightness <= 0.5, high + low, 2 - high - low))
+    hue = torch.where(
+        red == high,
+        (green - blue) / chroma,
+        torch.where(green == high, 2 + (blue - red) / chroma, 4 + (red - green) / chroma),
+    )
+    return torch.stack([torch.where(grey, 0, hue / 6 % 1), lightness, saturation], dim=-3)
+
+
+def hls_to_rgb(hls):
+    """Inverse of `rgb_to_hls`."""
+    hue, lightness, saturation = hls.unbind(-3)
+    half_chroma = saturation * torch.minimum(lightness, 1 - lightness)
+    channels = []
+    for n in (0, 8, 4):
+        k = (n + 12 * hue) % 12
+        channels.append(lightness - half_chroma * torch.minimum(k - 3, 9 - k).clamp(-1, 1))
+    return torch.stack(channels, dim=-3)
 
 
 def plain_batch(bank, maps, labels, nb_instances, generator):

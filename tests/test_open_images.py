@@ -1,5 +1,6 @@
 """The natural-image mosaics: golden images, colour, noise maps, and where the bank lives."""
 
+import colorsys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from equihash.datasets import NoisyOpenImagesMosaic, ProceduralDatabase, image_bank, procedural
 from equihash.datasets import noisy_open_images_mosaic as module
-from equihash.datasets.color import hls_to_rgb, rgb_to_hls, shift_hue_and_lightness
+from equihash.datasets.color import shift_hue_and_lightness
 from equihash.datasets.image_bank import ImageBank
 from equihash.datasets.perlin import PerlinNoise
 from equihash.errors import UserError
@@ -61,10 +62,18 @@ def test_golden_overlap():
     assert np.array_equal(module.put_together(images).transpose(0, 1), GOLDEN["unnoised"])
 
 
-def test_golden_color():
-    rgb, hls = torch.from_numpy(GOLDEN["rgb"]), torch.from_numpy(GOLDEN["hls"])
-    assert torch.allclose(rgb_to_hls(rgb), hls, atol=1e-6)
-    assert torch.allclose(hls_to_rgb(hls), rgb, atol=1e-6)
+def shifted(hls, hue, lightness):
+    """The definition, pixel by pixel: hue, lightness and saturation (3, ...) to red, green and blue."""
+    h, light, s = hls
+    return np.stack(np.vectorize(colorsys.hls_to_rgb)(h + hue, (1 - abs(lightness)) * light + max(0, lightness), s))
+
+
+@pytest.mark.parametrize("hue, lightness", [(0, 0), (1 / 16, -0.2), (-1 / 16, 0.2), (0.03, 1)])
+def test_golden_color(hue, lightness):
+    rgb, hls = (np.moveaxis(GOLDEN[name], -3, 0) for name in ("rgb", "hls"))
+    one = torch.ones(rgb.shape[1])
+    found = shift_hue_and_lightness(torch.from_numpy(255 * rgb), hue * one, lightness * one)
+    assert np.allclose(found, 255 * shifted(hls, hue, lightness), atol=5e-3)
 
 
 @settings(deadline=None, max_examples=50)
@@ -77,10 +86,9 @@ def test_golden_color():
 def test_color_shift_is_the_round_trip_through_hls(seed, nb_values, hue, lightness):
     levels = torch.linspace(0, 255, nb_values).round()  # with 2 or 3 values many pixels are grey or have equal channels
     planes = levels[torch.randint(0, nb_values, (3, 1, 16, 16), generator=torch.Generator().manual_seed(seed))]
-    h, light, s = rgb_to_hls(planes.transpose(0, 1).double() / 255).unbind(1)
-    changed = torch.stack([(h + hue) % 1, (1 - abs(lightness)) * light + max(0, lightness), s], dim=1)
     found = shift_hue_and_lightness(planes, torch.tensor([hue]), torch.tensor([lightness]))
-    assert torch.allclose(found.transpose(0, 1).double(), 255 * hls_to_rgb(changed), atol=5e-3)
+    hls = np.stack(np.vectorize(colorsys.rgb_to_hls)(*planes.double().numpy() / 255))
+    assert np.allclose(found, 255 * shifted(hls, hue, lightness), atol=5e-3)
 
 
 @settings(deadline=None, max_examples=10)

@@ -1,4 +1,4 @@
-"""Hue, lightness and saturation, and the noise of hue and lightness in natural mosaics.
+"""The noise of hue and lightness in natural mosaics.
 
 With L = (max + min) / 2 the lightness and C = (max - min) / 2 the half chroma of a pixel, all values in [0, 1]:
 saturation S = C / min(L, 1-L), and channel n (0 red, 8 green, 4 blue) = L + S min(L, 1-L) trapezoid(n, hue), where
@@ -11,37 +11,11 @@ import torch
 RISES = ((2, 1), (0, 2), (1, 0))
 
 
-def rgb_to_hls(rgb: torch.Tensor) -> torch.Tensor:
-    """Convert float (..., 3, h, w), red, green and blue in [0, 1], to hue in [0, 1), lightness and saturation."""
-    red, green, blue = rgb.unbind(-3)
-    high, low = rgb.amax(-3), rgb.amin(-3)
-    chroma = high - low
-    lightness = (high + low) / 2
-    grey = chroma == 0
-    saturation = torch.where(grey, 0, chroma / torch.where(lightness <= 0.5, high + low, 2 - high - low))
-    hue = torch.where(
-        red == high,
-        (green - blue) / chroma,
-        torch.where(green == high, 2 + (blue - red) / chroma, 4 + (red - green) / chroma),
-    )
-    return torch.stack([torch.where(grey, 0, hue / 6 % 1), lightness, saturation], dim=-3)
-
-
-def hls_to_rgb(hls: torch.Tensor) -> torch.Tensor:
-    """Inverse of `rgb_to_hls`."""
-    hue, lightness, saturation = hls.unbind(-3)
-    half_chroma = saturation * torch.minimum(lightness, 1 - lightness)
-    channels = []
-    for n in (0, 8, 4):
-        k = (n + 12 * hue) % 12
-        channels.append(lightness - half_chroma * torch.minimum(k - 3, 9 - k).clamp(-1, 1))
-    return torch.stack(channels, dim=-3)
-
-
 def shift_hue_and_lightness(planes: torch.Tensor, hue: torch.Tensor, lightness: torch.Tensor) -> torch.Tensor:
     """Rotate the hue and move the lightness L to (1-|a|) L + max(a, 0), with the saturation kept.
 
-    It is rgb_to_hls, the change, and hls_to_rgb in a closed form that finds no hue. Let u_c = (c - L) / C: +1 for
+    It gives what conversion to hue, lightness and saturation, the change, and conversion back would, without finding
+    the hue. Let u_c = (c - L) / C: +1 for
     the highest channel, -1 for the lowest, and m for the middle one, hence m = sum of the u. The trapezoid of channel
     c is a triangle wave of slope 12 clipped to [-1, 1], and before the clipping it stands at 2 u_c - m (which is u_c
     after it). A rotation moves it by +-12 `hue`, up for a channel that rises with the hue; being less than 1/6, it
