@@ -1,6 +1,7 @@
-"""Gradient accumulation: what the micro-batches of one training step leave, on one process or on several."""
+"""Gradient accumulation over the micro-batches of one training step, on one process or on several."""
 
 import torch
+from torch import nn
 
 from equihash import distributed
 
@@ -8,33 +9,32 @@ from equihash import distributed
 class Accumulation:
     """The gradient and the batch-norm statistics of the micro-batches of a step, as a context.
 
-    How many processes share the micro-batches changes the result by rounding alone, and on the CPU not even by that,
-    where each process has one thread and a power of two of them. For this, gradients add up pairwise, as in a
-    tournament: the sums of two processes are then those that one makes on its way. It matters, as Adam makes full steps
-    of a gradient that is 0 but for rounding, such as that of a bias before batch norm. Batch norm leaves the statistics
-    of each micro-batch, and at the end the running ones follow them in order.
+    The number of processes that share the micro-batches changes the result only by rounding, and on the CPU not at all
+    if each process has one thread and a power of two of micro-batches. For this, gradients add up pairwise, as in a
+    tournament: the sums of two processes are partial sums of a single one. It matters, because Adam makes full steps
+    even of a gradient that is only rounding, such as that of a bias before batch norm. The running statistics of batch
+    norm follow those of the micro-batches in order, at the end.
 
     Parameters
     ----------
-    network : nn.Module
-    parameters : list of nn.Parameter
-        Of the network, and whatever else is trained.
+    network
+    parameters
+        Those of the network, and whatever else is trained.
 
     Attributes
     ----------
     gradients : list of tensors
-        After the context: the sums over all micro-batches, which the parameters have as their `grad`; without the
-        parameters that have none.
+        After the context: the sums over all micro-batches, which are also the `grad` of the parameters that have one.
     """
 
-    def __init__(self, network, parameters):
+    def __init__(self, network: nn.Module, parameters: list[nn.Parameter]):
         self.parameters = parameters
-        norms = [each for each in network.modules() if isinstance(each, torch.nn.modules.batchnorm._BatchNorm)]
+        norms = [each for each in network.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
         self.norms = [(norm, norm.momentum) for norm in norms if norm.track_running_stats and norm.momentum is not None]
         self.sums = []  # [number of micro-batches, gradients], the numbers decreasing powers of two
         self.statistics = []
 
-    def __enter__(self):
+    def __enter__(self) -> "Accumulation":
         for parameter in self.parameters:
             parameter.grad = None
         if self.norms:
@@ -43,13 +43,13 @@ class Accumulation:
                 norm.momentum = 1.0  # the running statistics become those of the batch
         return self
 
-    def add_statistics(self):
-        """Take the batch-norm statistics that a forward pass has just left."""
+    def add_statistics(self) -> None:
+        """Keep the batch-norm statistics of the last forward pass."""
         if self.norms:
             self.statistics.append(self._running())
 
-    def add_gradients(self):
-        """Take the gradients of one more micro-batch from the parameters."""
+    def add_gradients(self) -> None:
+        """Add the gradients of the last micro-batch, and clear them."""
         self.sums.append([1, [parameter.grad for parameter in self.parameters]])
         for parameter in self.parameters:
             parameter.grad = None
@@ -82,7 +82,7 @@ class Accumulation:
         return torch.cat([each for norm, _ in self.norms for each in (norm.running_mean, norm.running_var)])
 
     def _set_statistics(self, of_batches):
-        """Move the running statistics from where they were, by those of some micro-batches in turn."""
+        """Update the running statistics from before the step by those of each micro-batch in turn."""
         running, tracked = self.before
         momenta = torch.cat([torch.full_like(norm.running_mean.repeat(2), momentum) for norm, momentum in self.norms])
         for statistics in of_batches:

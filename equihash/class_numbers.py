@@ -1,21 +1,10 @@
-"""Classes are numbered by reading a label as the digits of a number written base bank_size, most significant first."""
+"""The number of a class: its label read as the digits of a number base bank_size, the most significant first."""
 
 import numpy as np
 
 
-def class_numbers_to_labels(numbers, bank_size, mosaic_shape):
-    """Write class numbers base `bank_size`, most significant digit first.
-
-    Parameters
-    ----------
-    numbers : integer array (...)
-    bank_size : int
-    mosaic_shape : (height, width)
-
-    Returns
-    -------
-    array (..., height, width) of the dtype of `numbers`
-    """
+def class_numbers_to_labels(numbers: np.ndarray, bank_size: int, mosaic_shape: tuple[int, int]) -> np.ndarray:
+    """Write class numbers (...) base `bank_size`: (..., height, width) of their dtype."""
     numbers = np.asarray(numbers)
     base = numbers.dtype.type(bank_size)
     nb_cells = int(np.prod(mosaic_shape))
@@ -28,7 +17,7 @@ def class_numbers_to_labels(numbers, bank_size, mosaic_shape):
     return labels.reshape(*labels.shape[:-1], *mosaic_shape)
 
 
-def labels_to_class_numbers(labels, bank_size):
+def labels_to_class_numbers(labels: np.ndarray, bank_size: int) -> np.ndarray:
     """Inverse of `class_numbers_to_labels`: (..., height, width) to uint64 (...)."""
     labels = np.asarray(labels)
     digits = labels.reshape(*labels.shape[:-2], labels.shape[-2] * labels.shape[-1])

@@ -5,20 +5,10 @@ import inspect
 import pkgutil
 
 
-def find_classes(package, base):
-    """Import the modules of a package and return the subclasses of `base` that they define.
+def find_classes(package: str, base: type) -> dict[str, type]:
+    """Import the modules of a package, and return the subclasses of `base` that they define, by name.
 
     `base` itself and classes whose names start with an underscore are left out.
-
-    Parameters
-    ----------
-    package : str
-        Name of the package, imported or being imported.
-    base : class
-
-    Returns
-    -------
-    dict of str to class
 
     Raises
     ------

@@ -1,22 +1,19 @@
-"""The training log as an event file, for TensorBoard where it is installed."""
+"""The training log as an event file for TensorBoard, if that is installed."""
 
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class EventFile:
-    """An event file of a run, which says what the training log says.
+    """The training log of a run as an event file in `folder`.
 
-    A run that resumes writes a new file, from the last step of its log on; TensorBoard drops what older files have of
-    that step and later ones. So after a kill nothing is shown twice and nothing is missing. A problem with TensorBoard
-    is a warning, once, and no reason to stop.
-
-    Parameters
-    ----------
-    folder : Path
+    A run that resumes writes a new file, from the last step of its log; TensorBoard drops that step and later ones from
+    older files. So after a kill nothing is shown twice and nothing is missing. A problem with TensorBoard is a warning,
+    once, and no reason to stop.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path):
         self.folder, self.last, self.writer = folder, -1, None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -24,7 +21,7 @@ class EventFile:
             SummaryWriter = None
         self.make_writer = SummaryWriter
 
-    def update(self, training_log, results):
+    def update(self, training_log: dict[int, dict], results: dict[str, dict[int, dict]]) -> None:
         """Append the steps that are not written yet; see `write_log` for the parameters."""
         if self.make_writer is None:
             return
@@ -41,7 +38,7 @@ class EventFile:
                     self.last = step
             self.writer.flush()
 
-    def close(self):
+    def close(self) -> None:
         if self.writer is not None:
             with self._warning():
                 self.writer.close()
@@ -55,8 +52,8 @@ class EventFile:
             self.make_writer = self.writer = None
 
 
-def scalars(step, training_log, results):
-    """What is shown of a step: {"group/name": number}."""
+def scalars(step: int, training_log: dict[int, dict], results: dict[str, dict[int, dict]]) -> dict[str, float]:
+    """Return {"group/name": number} of a step."""
     found = {f"training/{name}": value for name, value in training_log.get(step, {}).items()}
     for which, evaluations in results.items():
         evaluation = evaluations.get(step, {})
@@ -69,5 +66,5 @@ def scalars(step, training_log, results):
             name = f"{sign}_hamming_distances_median"
             if name in evaluation:
                 found[f"median Hamming distance/{which}, {sign} pairs"] = evaluation[name]
-    # published logs hold lists, too
+    # published logs also have lists
     return {name: value for name, value in found.items() if isinstance(value, (int, float))}

@@ -1,10 +1,10 @@
-"""The optimizers that a configuration can name: those of torch.optim, and Muon for whole networks.
-
-An optimizer of your own is one of them once it is defined or imported here.
+"""The optimizers that a configuration can name: those of torch.optim, Muon for whole networks, and any that is defined
+or imported here.
 """
 
 import inspect
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 
 import torch
@@ -13,7 +13,7 @@ from torch.optim import *  # noqa: F403
 from equihash.errors import UserError, nearest
 from equihash.signatures import parameters
 
-WANT_MORE = ("LBFGS", "SparseAdam", "ReduceLROnPlateau")  # than the gradient, at each step
+UNSUITABLE = ("LBFGS", "SparseAdam", "ReduceLROnPlateau")  # their steps need more than the gradient
 NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315  # a, b, c of a s + b s^3 + c s^5, which takes 5 steps from (0, 1] to about 1
 
 
@@ -21,20 +21,19 @@ class MuonWithAuxAdam(torch.optim.Optimizer):
     """Muon for weights of two or more dimensions, Adam for the others (biases, batch norms).
 
     Muon moves a weight by the orthogonal matrix nearest to its momentum, so that directions of small gradient are
-    learned as fast as those of large: fewer steps than Adam takes, each dearer by 34 m^3 + 4 m^2 n FLOP for a weight
-    of m x n, m <= n. Convolutions are matrices with a row for each output channel. torch.optim.Muon takes nothing
-    but matrices.
+    learned as fast as those of large. It needs fewer steps than Adam; each costs 34 m^3 + 4 m^2 n FLOP more for a
+    weight of m x n, m <= n. Convolutions are matrices with a row for each output channel; torch.optim.Muon takes
+    matrices only.
 
     Parameters
     ----------
-    params : iterable of tensors or of groups
-    lr : float
-        Of both: an orthogonal matrix is scaled to the root mean square that Adam's steps have, 0.2 lr.
-    momentum : float
-        Of Muon, with Nesterov's look ahead.
-    betas : (float, float)
-        Of Adam.
-    eps : float
+    params
+        Tensors or groups.
+    lr
+        Of both: an orthogonal matrix is scaled to the root mean square of Adam's steps, 0.2 lr.
+    momentum
+        Of Muon, which looks ahead like Nesterov's.
+    betas, eps
         Of Adam.
 
     References
@@ -43,13 +42,20 @@ class MuonWithAuxAdam(torch.optim.Optimizer):
     J. Liu et al., "Muon is Scalable for LLM Training", 2025 (the scale).
     """
 
-    def __init__(self, params, lr=1e-3, momentum=0.95, betas=(0.9, 0.999), eps=1e-8):
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ):
         if not lr >= 0 or not all(0 <= value < 1 for value in (momentum, *betas)) or not eps >= 0:
             raise ValueError("lr and eps must be at least 0, momentum and betas at least 0 and below 1")
         super().__init__(params, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable | None = None):
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -74,8 +80,8 @@ class MuonWithAuxAdam(torch.optim.Optimizer):
         return mean / (square.sqrt() + eps)
 
 
-def orthogonalized(matrix, nb_steps=5):
-    """Return about U V^T of a matrix U S V^T, its singular values all made about 1 (0.7 to 1.2).
+def orthogonalized(matrix: torch.Tensor, nb_steps: int = 5) -> torch.Tensor:
+    """Return a matrix U S V^T with all singular values about 1 (0.7 to 1.2), nearly U V^T.
 
     The steps of Newton and Schulz apply an odd polynomial to the singular values, by matrix products alone. Of the
     products, all but two are of m x m matrices: with G = X X^T, a step is X -> P X, G -> P G P, P = a + b G + c G^2.
@@ -99,16 +105,17 @@ def orthogonalized(matrix, nb_steps=5):
     return wide.T if matrix.shape[0] > matrix.shape[1] else wide
 
 
-def make(role, name, target, kwargs):
+def make(role: str, name: str, target, kwargs: dict | None):
     """Make the optimizer or the learning-rate schedule that a configuration names.
 
     Parameters
     ----------
     role : "optim" or "lr_scheduler"
-    name : str
+    name
         A class of this module, or of torch.optim.lr_scheduler.
-    target : list of tensors, or optimizer
-    kwargs : dict or None
+    target
+        The parameters, or the optimizer.
+    kwargs
 
     Raises
     ------
@@ -121,7 +128,7 @@ def make(role, name, target, kwargs):
         "lr_scheduler": (schedules, schedules.LRScheduler),
     }[role]
     classes = {key: cls for key, cls in vars(module).items() if inspect.isclass(cls) and issubclass(cls, base)}
-    names = {*classes} - {base.__name__, "_LRScheduler", *WANT_MORE}
+    names = {*classes} - {base.__name__, "_LRScheduler", *UNSUITABLE}
     if str(name) not in names:
         raise UserError(f"unknown trainer_kwargs:{role}_class {name!r}{nearest(name, names)}")
     takes = [*parameters(classes[name])][1:]
@@ -132,8 +139,14 @@ def make(role, name, target, kwargs):
         return classes[name](target, **(kwargs or {}))
 
 
-def try_out(nb_steps, optim_class, optim_kwargs, lr_scheduler_class, lr_scheduler_kwargs):
-    """Take the first steps of a run, two at the most, with a single weight, so that wrong values show before any work.
+def try_out(
+    nb_steps: int,
+    optim_class: str,
+    optim_kwargs: dict | None,
+    lr_scheduler_class: str | None,
+    lr_scheduler_kwargs: dict | None,
+) -> None:
+    """Take the first steps of a run, at most two, with a single weight, so that wrong values show before any work.
 
     Raises
     ------

@@ -1,15 +1,15 @@
-"""What a class says of its arguments: which it takes by keyword, their defaults, and their bounds."""
+"""The arguments of a class: their names, their defaults, and their bounds."""
 
 import ast
 import inspect
 import textwrap
 
-REQUIRED = inspect.Parameter.empty  # in place of the default of what must be given,
-FIXED = object()  # and of what the class itself passes to its bases
+REQUIRED = inspect.Parameter.empty  # the default of an argument that must be given,
+FIXED = object()  # and of one that the class itself passes to its bases
 
 
-def parameters(cls):
-    """Return {name: default} of what `cls(...)` takes by keyword, and of what it passes on to its bases."""
+def parameters(cls: type) -> dict:
+    """Return {name: default} of the arguments of `cls(...)`, and of those that it passes to its bases."""
     found = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
@@ -26,7 +26,7 @@ def parameters(cls):
 
 
 def _passed_to_bases(constructor):
-    """List what a constructor passes by keyword to those of its bases; nothing where its source is not available."""
+    """List the keywords that a constructor passes to those of its bases; none if its source is not available."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(constructor)))
     except (OSError, TypeError, SyntaxError):
@@ -36,10 +36,10 @@ def _passed_to_bases(constructor):
     return [keyword.arg for call in calls for keyword in call.keywords if keyword.arg]
 
 
-def bounds_of(cls):
+def bounds_of(cls: type) -> dict:
     """Return {key: (least, most)} of the class attributes BOUNDS of `cls` and its bases; None is no bound.
 
-    Keys within a dict are written key:sub. Where a parameter's default says nothing of its type, the least value does.
+    Keys within a dict are written key:sub. If a parameter's default does not tell its type, the least value does.
     """
     bounds = {}
     for base in reversed(cls.__mro__):

@@ -1,18 +1,15 @@
 """log.jsonl: a JSON object for each step, with the averages of training and the in-training evaluations."""
 
 import json
+from pathlib import Path
 
 from equihash.files import atomic
 
 
-def write_log(path, training_log, results):
+def write_log(path: Path, training_log: dict[int, dict], results: dict[str, dict[int, dict]]) -> None:
     """Write the whole log, atomically, so that it always agrees with the state beside it.
 
-    Parameters
-    ----------
-    path : Path
-    training_log : dict of step to dict
-    results : {"train": dict of step to dict, "valid": dict of step to dict}
+    `training_log` has the averages by step, `results` the evaluations of "train" and "valid" by step.
     """
     with atomic(path) as temporary, open(temporary, "w") as file:
         for step in sorted({*training_log, *results["train"], *results["valid"]}):

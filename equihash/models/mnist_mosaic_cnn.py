@@ -1,5 +1,6 @@
 """The small convolutional network of the FastMnistMosaic task."""
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -15,17 +16,17 @@ class MnistMosaicCNN(Network):
 
     Parameters
     ----------
-    k : int
+    k
         Bits of the fingerprint.
-    batch_norm : bool
-    initial_spread : float
-        Standard deviation of the logits before the first step, where there is batch norm. With less, the bits are
-        softer while they take shape: fingerprints of a class agree more often, but more bits are alike.
+    batch_norm
+    initial_spread
+        Standard deviation of the logits before the first step, with batch norm. A small one makes soft bits at first:
+        fingerprints of a class agree more often, but more bits are alike.
     """
 
     takes = "float", (56, 56)
 
-    def __init__(self, k=64, batch_norm=True, initial_spread=1.0):
+    def __init__(self, k: int = 64, batch_norm: bool = True, initial_spread: float = 1.0):
         super().__init__()
         self.k = k
         norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if batch_norm else (nn.Identity, nn.Identity)
@@ -40,7 +41,7 @@ class MnistMosaicCNN(Network):
         if batch_norm:
             nn.init.constant_(self.bn.weight, initial_spread)
 
-    def logits(self, instances):
+    def logits(self, instances: torch.Tensor) -> torch.Tensor:
         x = first_layer(instances, self.conv1, self.conv2_bn)  # (n, 24, 26, 26)
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (n, 32, 12, 12)
         x = F.relu(F.max_pool2d(self.conv3(self.conv3_bn(x)), 2))  # (n, 48, 6, 6)

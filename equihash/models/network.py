@@ -1,5 +1,6 @@
 """What all networks share: from instances to logits."""
 
+import torch
 from torch import nn
 
 from equihash.errors import UserError
@@ -8,7 +9,7 @@ from equihash.errors import UserError
 class Network(nn.Module):
     """Base of the networks: instances (..., *shape) to logits (..., k).
 
-    A subclass sets `k` and `takes`, and implements `logits`. One that takes instances of any kind implements `forward`
+    A subclass sets `k` and `takes`, and implements `logits`. One for instances of any kind implements `forward`
     instead, for any leading dimensions, and needs no `takes`.
 
     Attributes
@@ -22,11 +23,11 @@ class Network(nn.Module):
 
     BOUNDS = {"k": (8, 2**16)}
 
-    def logits(self, instances):
+    def logits(self, instances: torch.Tensor) -> torch.Tensor:
         """Compute the logits of instances (n, *shape), which are as `takes` says: floating-point tensor (n, k)."""
         raise NotImplementedError
 
-    def forward(self, instances):
+    def forward(self, instances: torch.Tensor) -> torch.Tensor:
         """Compute the logits (..., k) of instances (..., *shape).
 
         Raises

@@ -13,7 +13,7 @@ VERSIONS = {18: (BasicBlock, [2, 2, 2, 2]), 34: (BasicBlock, [3, 4, 6, 3]), 50: 
 class _LogitsResNet(Network, ResNet):
     """torchvision's ResNet, in channels_last, with k logits as its output."""
 
-    def __init__(self, k, batch_norm, version):
+    def __init__(self, k: int, batch_norm: bool, version: int):
         if version not in VERSIONS:
             raise UserError(f"unknown ResNet version {version!r}{nearest(version, VERSIONS)}")
         super().__init__(*VERSIONS[version])
@@ -30,7 +30,7 @@ class _LogitsResNet(Network, ResNet):
             if isinstance(module, nn.Conv2d):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
-    def logits(self, images):
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the logits of scaled images (n, c, h, w)."""
         return ResNet.forward(self, images)
 
@@ -40,22 +40,22 @@ class Uint8ResNet(_LogitsResNet):
 
     Parameters
     ----------
-    k : int
+    k
         Number of logits.
-    batch_norm : bool
-        Whether the last layer is linear without bias and then batch-normalised, or linear with bias.
+    batch_norm
+        Whether the last layer is linear without bias and then batch-normalized, or linear with bias.
     version : 18, 34 or 50
-    HWC : bool
+    HWC
         Whether the images are (..., h, w, 3).
     """
 
-    def __init__(self, k=64, batch_norm=True, version=18, HWC=False):
+    def __init__(self, k: int = 64, batch_norm: bool = True, version: int = 18, HWC: bool = False):
         super().__init__(k, batch_norm, version)
         self.HWC = HWC
         self.takes = "uint8", ("height", "width", 3) if HWC else (3, "height", "width")
         self._use_channels_last()
 
-    def logits(self, images):
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
         images = images.permute(0, 3, 1, 2) if self.HWC else images
         # The layout is changed first, while a pixel is 3 bytes.
         images = images.contiguous(memory_format=torch.channels_last).to(self.conv1.weight.dtype)
@@ -63,21 +63,18 @@ class Uint8ResNet(_LogitsResNet):
 
 
 class MnistResNet(_LogitsResNet):
-    """ResNet for images of one channel: float (..., h, w) to logits (..., k). The input is taken as it is.
+    """ResNet for images of one channel: float (..., h, w) to logits (..., k). The input is not scaled.
 
-    Parameters
-    ----------
-    k, batch_norm, version
-        See `Uint8ResNet`.
+    For the parameters see `Uint8ResNet`.
     """
 
     takes = "float", ("height", "width")
 
-    def __init__(self, k=64, batch_norm=True, version=18):
+    def __init__(self, k: int = 64, batch_norm: bool = True, version: int = 18):
         super().__init__(k, batch_norm, version)
         self.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
         self._use_channels_last()
 
-    def logits(self, images):
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
         return super().logits(images[:, None])
