@@ -1,9 +1,13 @@
-"""HDF5 files: a crash cannot damage one that is written, and damage is told apart from errors of the system."""
+"""HDF5 files: a crash does not damage one that is being written, and damage is no error of the system."""
 
+import io
 import json
 import math
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -19,13 +23,7 @@ DEFLATE = 1100  # more bytes than this cannot come from one compressed byte
 class Hdf5File:
     """An HDF5 file that is open for reading; a context manager.
 
-    It does not use HDF5's own locks, which some file systems lack.
-
-    Parameters
-    ----------
-    path : path
-    hint : str
-        The end of error messages: how to make the file.
+    HDF5's own locks, which some file systems lack, are not used. `hint`, how to make the file, ends error messages.
 
     Raises
     ------
@@ -37,7 +35,7 @@ class Hdf5File:
         The system cannot read the file, which the error names. All methods raise this, too.
     """
 
-    def __init__(self, path, hint=""):
+    def __init__(self, path: Path, hint: str = ""):
         self.path, self.hint = path, hint
         if not exists(path):
             raise UserError(f"{path} does not exist{hint}")
@@ -49,29 +47,29 @@ class Hdf5File:
             self.raw.close()
             raise
 
-    def __enter__(self):
+    def __enter__(self) -> "Hdf5File":
         return self
 
     def __exit__(self, *_):
         self.close()
 
-    def fileno(self):
+    def fileno(self) -> int:
         return self.raw.fileno()
 
-    def close(self):
+    def close(self) -> None:
         with self._reading():
             self._file.close()
         self.raw.close()
 
-    def dataset(self, name):
+    def dataset(self, name: str) -> "Dataset | None":
         """Return the `Dataset` called `name`, or None if there is none.
 
         Raises
         ------
         UserError
-            It is stored in another file.
+            Another file holds its values.
         Damaged
-            It does not hold numbers.
+            It does not have numbers.
         """
         with self._reading():
             link = self._file.get(name, getlink=True)
@@ -83,14 +81,14 @@ class Hdf5File:
             raise UserError(f"{self.path}: {name} lies in another file, which may be missing: copy it into this one")
         return Dataset(self, found) if isinstance(found, h5py.Dataset) else None
 
-    def attribute(self, name, default=None):
-        """Return an attribute: an int or a str, of a fixed length."""
+    def attribute(self, name: str, default=None) -> int | str | None:
+        """Return an attribute: an int, or a str of a fixed length."""
         with self._reading():
             return _attribute(self._file, name, default)
 
     @property
-    def provenance(self):
-        """What made the file: a dict, empty if the file does not say."""
+    def provenance(self) -> dict:
+        """What made the file; empty if the file does not say."""
         with self._reading():
             found = json.loads(_attribute(self._file, "provenance", "{}"))
             if not isinstance(found, dict):
@@ -107,14 +105,14 @@ class Hdf5File:
         except Exception as error:
             if self.raw.error is not None:
                 raise self.raw.error from error
-            if isinstance(error, OSError) and error.errno:  # of the system: too many open files to import a codec
+            if isinstance(error, OSError) and error.errno:  # of the system: too many open files to load a codec
                 raise
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise Damaged(f"{self.path} is damaged, or no HDF5 file ({reason}){self.hint}") from error
 
 
 class Dataset:
-    """A dataset of numbers in an `Hdf5File`.
+    """Numbers in an `Hdf5File`.
 
     Attributes
     ----------
@@ -124,7 +122,7 @@ class Dataset:
         Where its values begin in the file; None if they are not contiguous.
     """
 
-    def __init__(self, file, dataset):
+    def __init__(self, file: Hdf5File, dataset: h5py.Dataset):
         self.file, self._dataset = file, dataset
         with file._reading():
             self.shape, self.dtype, self.offset = dataset.shape, dataset.dtype, dataset.id.get_offset()
@@ -134,28 +132,28 @@ class Dataset:
             if claimed > (held * DEFLATE if self.offset is None else held - self.offset):
                 raise ValueError(f"{dataset.name} should have {claimed} bytes, the file has {held}")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def attribute(self, name, default=None):
-        """Return an attribute: an int or a str, of a fixed length."""
+    def attribute(self, name: str, default=None) -> int | str | None:
+        """See `Hdf5File.attribute`."""
         with self.file._reading():
             return _attribute(self._dataset, name, default)
 
-    def read(self, rows=()):
-        """Return all rows as an array, or those of a slice or of a list of increasing integers."""
+    def read(self, rows=()) -> np.ndarray:
+        """Return all rows, or those of a slice or of a list of increasing integers."""
         with self.file._reading():
             return self._dataset[rows]
 
-    def read_into(self, array, first):
-        """Fill `array` with the rows that start at `first`."""
+    def read_into(self, array: np.ndarray, first: int) -> None:
+        """Fill `array` with the rows `first`, `first` + 1, ..."""
         with self.file._reading():
             self._dataset.read_direct(array, np.s_[first : first + len(array)])
 
-    def map(self):
+    def map(self) -> np.ndarray:
         """Return all rows as a read-only memory map; if they are not contiguous, as an array.
 
-        It is much faster than h5py for single rows, and processes share its pages, which can be dropped.
+        A map is much faster than h5py for single rows, and processes share its pages, which can be dropped.
         """
         if self.offset is None or not math.prod(self.shape):
             return self.read()
@@ -163,7 +161,7 @@ class Dataset:
             return np.memmap(self.file.raw, self.dtype, "r", self.offset, self.shape)
 
 
-class _Input:
+class _Input(io.RawIOBase):
     """A file that HDF5 reads through Python, so that errors of the system can be recognised."""
 
     def __init__(self, path):
@@ -184,16 +182,10 @@ class _Input:
         left[:] = bytes(len(left))  # HDF5 expects zeros after the end
         return len(buffer)
 
-    def read(self, size=-1):  # h5py and numpy want it, but do not call it
-        return self._raw.read(size)
-
-    def flush(self):
-        pass
-
 
 @contextmanager
-def create_hdf5(path):
-    """Create the HDF5 file `path` and yield it as an h5py.File; a full disk is an `OSError` when the context ends."""
+def create_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Create the HDF5 file `path` and yield it; a full disk is an `OSError` when the context ends."""
     with open(path, "w+b", buffering=0) as raw:
         output = _Output(raw)
         try:
@@ -209,11 +201,11 @@ def create_hdf5(path):
 class _Output:
     """A file that HDF5 writes through Python.
 
-    After a failed write HDF5 cannot close a file, and later crashes the process. So it is not told: the error is kept,
-    and nothing more is written.
+    After a failed write HDF5 cannot close the file, and later crashes the process. So the error is hidden from HDF5 and
+    kept, and nothing more is written.
     """
 
-    def __init__(self, raw):
+    def __init__(self, raw: BinaryIO):
         self.raw, self.error = raw, None
         self.seek, self.tell, self.read, self.readinto = raw.seek, raw.tell, raw.read, raw.readinto
         self.flush = raw.flush
@@ -233,10 +225,10 @@ class _Output:
             self.error = error
 
 
-def create_dataset(file, name, shape, dtype):
-    """Create a contiguous dataset in an h5py.File, and allocate it at once.
+def create_dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
+    """Create a contiguous dataset, and allocate it at once.
 
-    So it can be mapped, and writing to it changes no metadata: an interrupted write cannot damage the file.
+    It can be mapped, and writing to it changes no metadata: an interrupted write does not damage the file.
     """
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)
@@ -247,8 +239,8 @@ def create_dataset(file, name, shape, dtype):
     return file[name]
 
 
-def set_provenance(file, work):
-    """Write the dict `work` to an h5py.File, as JSON in the attribute `provenance`."""
+def set_provenance(file: h5py.File, work: dict) -> None:
+    """Write `work` as JSON to the attribute `provenance`."""
     # Of a fixed length: variable-length text lies in a heap without a checksum, and HDF5 can hang if that is damaged.
     file.attrs["provenance"] = np.bytes_(json.dumps(work, sort_keys=True, default=int))
 

@@ -20,23 +20,14 @@ DEPTHS = 2**14  # if all 16-bit values are below, they may have 10, 12 or 14 bit
 
 
 class UnreadableImage(Exception):
-    """The file is not a picture, is damaged, or does not say which value is white; the message says which."""
+    """See `read_image`."""
 
 
-def list_image_files(folder):
-    """Return the paths of all files in a folder and its sub-folders that are not hidden.
+def list_image_files(folder: Path) -> list[str]:
+    """Return the paths, relative to a folder, of all files in it and its sub-folders that are not hidden.
 
-    Links to folders are followed, but each folder is listed only once, and those that contain `folder` are not.
-
-    Returns
-    -------
-    list of str
-        Relative to `folder`, sorted by their parts.
-
-    Raises
-    ------
-    OSError
-        A folder cannot be listed.
+    They are sorted by their parts. Links to folders are followed, but each folder is listed only once, and those that
+    contain `folder` are not. An `OSError` if a folder cannot be listed.
     """
 
     def stop(error):
@@ -55,7 +46,7 @@ def list_image_files(folder):
     return [name.as_posix() for name in sorted(names)]
 
 
-def read_image(path, mode="RGB", centre=None):
+def read_image(path: Path, mode: str = "RGB", centre: int | None = None) -> Image.Image:
     """Read the first picture of a file, upright, with 8 bits a band.
 
     - Up to 8 bits a band: as Pillow reads them. Palettes, CMYK, YCbCr and LAB are converted; colour profiles are
@@ -68,24 +59,19 @@ def read_image(path, mode="RGB", centre=None):
     - 32-bit integers: refused unless MaxSampleValue says how many bits are used.
     - What Pillow is known to misread is refused.
 
-    A picture can have up to 10^9 pixels. Those with more than 10^8 are decoded one at a time by all threads together.
+    A picture can have up to 10^9 pixels. Those with more than 10^8 are decoded one at a time.
 
     Parameters
     ----------
-    path : str or Path
-    mode : str
-        "RGB" or "L".
-    centre : int or None
+    path
+    mode : "RGB" or "L"
+    centre
         Return only the centre: a square with at most this many pixels a side.
-
-    Returns
-    -------
-    PIL.Image.Image
 
     Raises
     ------
     UnreadableImage
-        The file is not a picture, or it is not clear how to read it.
+        The file is not a picture, is damaged, or does not say which value is white.
     OSError
         The system cannot read the file.
     """

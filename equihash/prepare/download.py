@@ -8,19 +8,11 @@ from equihash.errors import UserError
 from equihash.hdf5 import Hdf5File
 
 
-def download_hdf5(repository, word, contents, output):
+def download_hdf5(repository: str, word: str, contents: dict[str, tuple], output: str) -> None:
     """Download the HDF5 file of a dataset repository whose path contains `word`, check it and move it to `output`.
 
-    An interrupted download resumes: huggingface_hub keeps what it has in a folder beside `output`.
-
-    Parameters
-    ----------
-    repository : str
-        OWNER/NAME of a dataset.
-    word : str
-    contents : dict of name to (dtype, row shape)
-        The datasets that the file must have.
-    output : str
+    It must have the datasets `contents`: {name: (dtype, row shape)}. An interrupted download resumes: huggingface_hub
+    keeps its part in a folder beside `output`.
 
     Raises
     ------

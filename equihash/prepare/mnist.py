@@ -28,16 +28,16 @@ LABELS = (
 )
 
 
-def prepare_mnist(source=None, output=PATH):
+def prepare_mnist(source: str | None = None, output: str = PATH) -> None:
     """Write `x`, uint8 (70000, 28, 28), the training digits and then the test digits, and `y`, uint8 (70000,).
 
     With the same versions of the libraries, the file is always the same, byte for byte.
 
     Parameters
     ----------
-    source : str or None
+    source
         Folder of the four idx files, plain or gzipped; None to download them.
-    output : str
+    output
 
     Raises
     ------

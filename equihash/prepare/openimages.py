@@ -30,12 +30,12 @@ SKIPPED = ("unreadable", "duplicate")  # outcomes of files
 RULES = b"2"  # version of how pictures are read; a run of another version is not resumed
 
 
-def bank_path(split):
+def bank_path(split: str) -> Path:
     """Return the path of the bank of a split."""
     return Path(FOLDER) / f"{split}.hdf5"
 
 
-def prepare_open_images(source, output):
+def prepare_open_images(source: str, output: str) -> Counter:
     """Write `images`, uint8 (N, 180, 180, 3): the centre of each picture in a folder and its sub-folders.
 
     A picture with a shorter side below 180 is first scaled up. Images are in the order of the sorted paths. Files that
@@ -45,14 +45,7 @@ def prepare_open_images(source, output):
     An interrupted run resumes if the list of files is still the same. It tries unreadable files again, and reads
     everything again from the first that has become readable. It does not notice other pictures that have changed.
 
-    Parameters
-    ----------
-    source, output : str
-
-    Returns
-    -------
-    collections.Counter
-        Number of files by outcome: "kept", "unreadable" and "duplicate".
+    Returns the number of files by outcome: "kept", "unreadable" and "duplicate".
 
     Raises
     ------
@@ -106,13 +99,13 @@ def _prepare_open_images(source, output, names):
     return counts
 
 
-def download_open_images(split, output):
+def download_open_images(split: str, output: str) -> None:
     """Download a published split from Hugging Face; a `UserError` if that fails."""
     download_hdf5(REPOSITORY, split, {"images": (np.uint8, (SIDE, SIDE, 3))}, output)
 
 
 class _Journal:
-    """The outcome of each file so far, and the images kept, in two files beside `output`.
+    """The outcomes of the files so far, and the images kept, in two files beside `output`.
 
     The journal is JSON lines: first the digest of the list of files, then for each file "unreadable", "duplicate" or
     the digest of its image. An image is written before its line, so that a crash cannot leave a line without image.

@@ -25,7 +25,7 @@ BATCH = 100  # maps from one seed; another number gives other maps
 SEED = 0xCAFE
 
 
-def prepare_perlin(nb_maps=NB_MAPS, output=PATH):
+def prepare_perlin(nb_maps: int = NB_MAPS, output: str = PATH) -> None:
     """Write `resolution1` and `resolution2`, int8 (nb_maps, 180, 270), full scale +-127.
 
     Map i does not depend on `nb_maps`. An interrupted run resumes: the maps are first collected in a file beside
@@ -76,11 +76,11 @@ def _prepare_perlin(nb_maps, output):
     partial.unlink()
 
 
-def draw_perlin(output, path=PATH, nb_maps=500):
+def draw_perlin(output: Path, path: str = PATH, nb_maps: int = 500) -> None:
     """Draw some maps of a file, their power spectrum and statistics.
 
-    The spectrum, averaged over the rows of the maps, must fall beyond the lattice frequency (dashed). The largest step
-    between neighbouring pixels must be far below full scale, or there are seams at the lattice lines.
+    The spectrum, averaged over rows, must fall beyond the lattice frequency (dashed). The largest step between
+    neighbouring pixels must be far below full scale, or there are seams at the lattice lines.
     """
     with h5py.File(path) as file, figure_file(output, (13, 5), dpi=100) as figure:
         axes = figure.subplots(len(RESOLUTIONS), 4)
@@ -100,7 +100,6 @@ def draw_perlin(output, path=PATH, nb_maps=500):
             row[1].set_title(f"standard deviation {maps.std():.1f}, largest step {step:.0f}", fontsize=9)
 
 
-def download_perlin(output=PATH):
+def download_perlin(output: str = PATH) -> None:
     """Download the published file from Hugging Face; a `UserError` if that fails."""
-    contents = {name: (np.int8, (HEIGHT, WIDTH)) for name in RESOLUTIONS}
-    download_hdf5(REPOSITORY, "perlin", contents, output)
+    download_hdf5(REPOSITORY, "perlin", dict.fromkeys(RESOLUTIONS, (np.int8, (HEIGHT, WIDTH))), output)

@@ -1,4 +1,4 @@
-"""HashNet: similar pairs get like codes, dissimilar ones unlike, the sign approached by a steepening tanh."""
+"""HashNet: codes of similar pairs are close, of dissimilar ones far; a tanh that gets steeper stands for the sign."""
 
 from equihash.losses import beta_schedule, hashnet_loss
 from equihash.trainers.trainer import Trainer
@@ -7,13 +7,13 @@ BETA_SCHEDULER = {"init": 1.0, "gamma": 0.0005, "power": 0.5, "step_size": 200}
 
 
 class HashNetTrainer(Trainer):
-    """Minimise the HashNet loss of pairs, half of them of one class. Source: Cao et al., ICCV 2017.
+    """Minimize the HashNet loss of pairs, half of them of one class. Source: Cao et al., ICCV 2017.
 
     Parameters
     ----------
-    alpha : float
+    alpha
         Scale of the dot product of two codes.
-    beta_scheduler_kwargs : dict
+    beta_scheduler_kwargs
         init, gamma, power and step_size of the slope of tanh: see `equihash.losses.beta_schedule`.
     kwargs
         See `Trainer`.
@@ -21,7 +21,7 @@ class HashNetTrainer(Trainer):
 
     BOUNDS = {"beta_scheduler_kwargs:step_size": (1, None)}
 
-    def __init__(self, network, loader, alpha=0.15, beta_scheduler_kwargs=BETA_SCHEDULER, **kwargs):
+    def __init__(self, network, loader, alpha: float = 0.15, beta_scheduler_kwargs: dict = BETA_SCHEDULER, **kwargs):
         super().__init__(network, loader, **kwargs)
         self.alpha = alpha
         self.beta_scheduler_kwargs = {**BETA_SCHEDULER, **beta_scheduler_kwargs}

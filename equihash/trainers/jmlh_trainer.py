@@ -1,4 +1,4 @@
-"""JMLH: a linear classifier on stochastic codes, regularised by their divergence from fair coins."""
+"""JMLH: a linear classifier of stochastic codes, regularized by their divergence from fair coins."""
 
 import torch
 from torch import nn
@@ -13,13 +13,13 @@ BINARIZATIONS = ("heaviside", "sign")
 
 
 class JMLHTrainer(Trainer):
-    """Minimise the JMLH loss on a fixed set of classes. Source: Shen et al., ICCVW 2019.
+    """Minimize the JMLH loss on a fixed set of classes. Source: Shen et al., ICCVW 2019.
 
     Parameters
     ----------
-    nb_classes : int
+    nb_classes
         Classes to tell apart: see `Dataset.fixed_classes`.
-    loss_kwargs : dict
+    loss_kwargs
         kld_coeff and binarization ("heaviside" or "sign") of `equihash.losses.jmlh_loss`; bias (of the classifier);
         deterministic (round the bits instead of sampling them).
     kwargs
@@ -28,7 +28,7 @@ class JMLHTrainer(Trainer):
 
     BOUNDS = {"nb_classes": (1, None)}
 
-    def __init__(self, network, loader, nb_classes=10_000, loss_kwargs=LOSS, **kwargs):
+    def __init__(self, network, loader, nb_classes: int = 10_000, loss_kwargs: dict = LOSS, **kwargs):
         self.loss_kwargs = {**LOSS, **loss_kwargs}
         if self.loss_kwargs["binarization"] not in BINARIZATIONS:
             raise UserError(f"unknown binarization {self.loss_kwargs['binarization']!r}{nearest('', BINARIZATIONS)}")

@@ -1,4 +1,4 @@
-"""Shannon-Hamming: all bits of a class agree, and the bits of all classes are as random as can be."""
+"""Shannon-Hamming: all fingerprints of a class agree, and the bits of all classes are as random as possible."""
 
 from functools import partial
 
@@ -14,23 +14,23 @@ HUBER_LOSS = {"maximum_slope": 0.0, "branching_point": 9.0}
 
 
 class ShannonHammingTrainer(Trainer):
-    """Minimise hamming_lambda * Hamming + Huber - shannon_lambda * sum of tuple entropies.
+    """Minimize hamming_lambda * Hamming + Huber - shannon_lambda * sum of tuple entropies.
 
     The entropies are those of the joint distributions of tuples of bits over all logits of a step, hence the
-    joint loss. The log has, beside the loss, its Hamming and Huber part and the mean entropy of a tuple, in nats.
+    joint loss. The log has the loss, its Hamming and Huber parts, and the mean entropy of a tuple, in nats.
     Source: M. Duchesneau, Learning Deep Equihash Functions.
 
     Parameters
     ----------
-    shannon_lambda, hamming_lambda : float
-    shannon_gradient_kwargs : dict
+    shannon_lambda, hamming_lambda
+    shannon_gradient_kwargs
         batch_size (logits handled at once; changes memory and speed only), gradient_type ("normal" or
         "pseudo-smooth") and prior.
-    shannon_tuple_size, shannon_tuple_cover_size, shannon_minimum_number_of_tuples : int
+    shannon_tuple_size, shannon_tuple_cover_size, shannon_minimum_number_of_tuples
         Which tuples of bits: see `equihash.losses.training_tuples`.
-    shannon_shuffle_logits : bool
-        Permute the bits anew each step, so that a partial set of tuples reaches all.
-    huber_loss_kwargs : dict
+    shannon_shuffle_logits
+        Permute the bits at random in each step, so that a partial set of tuples reaches all.
+    huber_loss_kwargs
         maximum_slope and branching_point of `equihash.losses.huber_loss`.
     kwargs
         See `Trainer`.
@@ -50,14 +50,14 @@ class ShannonHammingTrainer(Trainer):
         self,
         network,
         loader,
-        shannon_lambda=0.01,
-        hamming_lambda=1.0,
-        shannon_gradient_kwargs=SHANNON_GRADIENT,
-        shannon_tuple_size=3,
-        shannon_tuple_cover_size=3,
-        shannon_minimum_number_of_tuples=1,
-        shannon_shuffle_logits=False,
-        huber_loss_kwargs=HUBER_LOSS,
+        shannon_lambda: float = 0.01,
+        hamming_lambda: float = 1.0,
+        shannon_gradient_kwargs: dict = SHANNON_GRADIENT,
+        shannon_tuple_size: int = 3,
+        shannon_tuple_cover_size: int = 3,
+        shannon_minimum_number_of_tuples: int = 1,
+        shannon_shuffle_logits: bool = False,
+        huber_loss_kwargs: dict = HUBER_LOSS,
         **kwargs,
     ):
         super().__init__(network, loader, **kwargs)
