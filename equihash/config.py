@@ -1,13 +1,14 @@
 """Experiments are JSON: configs/TASK/taskconfig.json, configs/TASK/MODEL/modelconfig.json deep-merged over it,
 one row of configs/TASK/MODEL/VARIANT.json over that, and the command line's key:sub:value over all.
 
-A layer that names a class drops what the layers below say to other classes only. The result is completed with the
-defaults of its classes, so that a configuration always says everything, and no key that nothing reads goes unnoticed.
+A layer that names a class drops the keys of the layers below that only other classes have. The result is completed with
+the defaults of its classes, so that a configuration is complete, and a key that nothing reads is an error.
 """
 
 import copy
 import json
 import re
+from collections.abc import Iterable
 
 from equihash import datasets, models, optimizers, trainers
 from equihash.errors import UserError, nearest
@@ -18,24 +19,31 @@ from equihash.signatures import FIXED, REQUIRED, bounds_of, parameters
 TOP_KEYS = {"name": str, "seed": int, "nb_steps": int, "eval_freq": int, "eval_size": int}
 BOUNDS = {"seed": (0, 2**32 - 1), "nb_steps": (0, None), "eval_freq": (1, None), "eval_size": (1, None)}
 RECIPE = ("optim_class", "optim_kwargs", "lr_scheduler_class", "lr_scheduler_kwargs")
-FREE = RECIPE[1::2]  # handed to optimizers and schedules, which know their keys
+FREE = RECIPE[1::2]  # passed to optimizers and schedules, which know their keys
 CLASSES = {"network": models, "loader": datasets, "trainer": trainers}
-# what the scripts give to the classes, not the configuration
+# arguments from the scripts, not from the configuration
 GIVEN = {"network": (), "loader": ("which", "device", "seed"), "trainer": ("network", "loader", "modules", "precision")}
 
 
-def load_config(task, model, variant=None, variant_id=None, overrides=()):
+def load_config(
+    task: str,
+    model: str,
+    variant: str | None = None,
+    variant_id: int | None = None,
+    overrides: Iterable[str] = (),
+) -> dict:
     """Return the merged, completed and checked configuration of one experiment.
 
     Parameters
     ----------
-    task, model : str
+    task, model
         Folders of configs/.
-    variant : str or None
+    variant
         Name of a variant table, configs/TASK/MODEL/VARIANT.json.
-    variant_id : int or None
+    variant_id
         Row of the table, from 0; needed with `variant`.
-    overrides : iterable of "key:sub:value" strings
+    overrides
+        "key:sub:value" strings.
 
     Raises
     ------
@@ -47,7 +55,9 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
     model_folder = task_folder / model
     config = {}
     for path in (task_folder / "taskconfig.json", model_folder / "modelconfig.json"):
-        layer = _read_dict(path)
+        layer = read_json(path)
+        if not isinstance(layer, dict):
+            raise UserError(f"{path} must be a dict of keys and values")
         config = merge(_without_foreign_keys(config, layer), layer)
     if variant is not None:
         header, rows = read_variants(task, model, variant)
@@ -68,8 +78,8 @@ def load_config(task, model, variant=None, variant_id=None, overrides=()):
     return complete(config)
 
 
-def read_variants(task, model, variant):
-    """Return the header and the rows of a variant table: (list of str, list of lists)."""
+def read_variants(task: str, model: str, variant: str) -> tuple[list[str], list[list]]:
+    """Return the header and the rows of a variant table."""
     check_model(task, model)
     folder = CONFIGS / task / model
     path = folder / f"{variant}.json"
@@ -105,14 +115,7 @@ def _check_only_one(folder, variant, name):
             raise UserError(f"{folder / variant}.json and {path} both have a variant {name!r}: rename one")
 
 
-def _read_dict(path):
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must be a dict of keys and values")
-    return content
-
-
-def merge(base, over):
+def merge(base: dict, over: dict) -> dict:
     """Return `base` deep-merged with `over`, whose values win; neither is changed."""
     merged = copy.deepcopy(base)
     for key, value in over.items():
@@ -124,7 +127,7 @@ def merge(base, over):
 
 
 def _without_foreign_keys(config, layer):
-    """Return `config` without the kwargs that the classes which `layer` names do not take, but other classes do."""
+    """Return `config` without the kwargs that are none of the classes in `layer`, but of other classes."""
     config = dict(config)
     for role, module in CLASSES.items():
         given = config.get(f"{role}_kwargs")
@@ -135,7 +138,7 @@ def _without_foreign_keys(config, layer):
 
 
 def _taken(given, takes, every, path):
-    """Return what of `given` is in `takes`; a key that is in none of `every` is a mistake."""
+    """Return the part of `given` that is in `takes`; a key that is in none of `every` is a mistake."""
     taken = {}
     for name, value in given.items():
         if not any(name in each for each in every):
@@ -149,14 +152,14 @@ def _taken(given, takes, every, path):
 
 
 def _with_classes(config, layer):
-    """Return `config` with the classes that `layer` names, and the tree of the places that it has for values."""
+    """Return `config` with the classes in `layer`, and the tree of all its places for values."""
     classes = {key: layer[key] for key in (f"{role}_class" for role in CLASSES) if key in layer}
     config = merge(_without_foreign_keys(config, classes), classes)
     return config, _places(_defaults(config), config)
 
 
 def _places(default, given):
-    """Merge defaults, which win, with what is given where they say nothing of the type."""
+    """Merge defaults, which win, with given values, which tell the type where the default is None or absent."""
     if isinstance(default, dict) and isinstance(given, dict):
         return {key: _places(default.get(key), given.get(key)) for key in {**default, **given}}
     return given if default is None or default is REQUIRED else default
@@ -179,7 +182,7 @@ def _defaults(config):
     return defaults
 
 
-def complete(config):
+def complete(config: dict) -> dict:
     """Return `config` with the defaults of its classes filled in, after checking every key and value.
 
     Raises
@@ -224,10 +227,10 @@ def _checked(path, value, default, bounds):
         for sub in value:
             if default and sub not in default:
                 raise UserError(f"unknown key {path}:{sub}{nearest(sub, default)}")
-        # where there are no defaults, any keyword goes: they are torch's
+        # with no defaults, any keyword is right: they are torch's
         return {**value, **{sub: _checked(f"{path}:{sub}", value.get(sub, d), d, bounds) for sub, d in default.items()}}
     least, most = bounds.get(path, (None, None))
-    if default is None or default is REQUIRED:  # says nothing of the type
+    if default is None or default is REQUIRED:  # does not tell the type
         kind = str if path.endswith("path") else object if least is None else type(least)
     else:
         kind = (list, tuple) if isinstance(default, (list, tuple)) else type(default)
@@ -242,7 +245,7 @@ def _checked(path, value, default, bounds):
     return value
 
 
-def find_class(config, role):
+def find_class(config: dict, role: str) -> type:
     """Return the class that the configuration names for "network", "loader" or "trainer"."""
     module = CLASSES[role]
     name = config.get(f"{role}_class")
@@ -251,7 +254,7 @@ def find_class(config, role):
     return getattr(module, name)
 
 
-def differences(config, other):
+def differences(config: dict, other: dict) -> list[str]:
     """List "key:sub: a, not b" for every value in which two complete configurations differ."""
     found = []
     for key in {**config, **other}:
@@ -263,7 +266,7 @@ def differences(config, other):
 
 
 def _set_value(config, places, path, value, source):
-    """Set `config[path[0]][path[1]]...` if there is such a place; `source` says where the value came from."""
+    """Set `config[path[0]][path[1]]...` if there is such a place; error messages start with `source`."""
     for depth, key in enumerate(path):
         free = depth and path[depth - 1] in FREE
         if not isinstance(places, dict) or (key not in places and not free):
@@ -294,7 +297,7 @@ def _override(config, places, text):
 
 
 def _parse(text, old):
-    """Read `text` as JSON where that gives a value of the type of `old`, else as it stands."""
+    """Return `text` read as JSON, or itself where `old` is a str or it is not JSON."""
     if isinstance(old, str):
         return text
     try:

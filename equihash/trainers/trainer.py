@@ -1,13 +1,16 @@
-"""The training loop that all losses share."""
+"""The training loop of all losses."""
 
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import starmap
 
 import torch
+from torch import nn
 
 from equihash import distributed, optimizers
 from equihash.accumulation import Accumulation
+from equihash.datasets.dataset import Dataset
 from equihash.devices import autocast, available_memory
 from equihash.errors import Diverged, UserError
 
@@ -17,35 +20,35 @@ SATURATION = 9.0  # |logit| above which a bit counts as saturated
 class Trainer:
     """Base of the trainers: gradient accumulation, clipping, log and state.
 
-    A subclass says what it trains on and what it minimises:
+    A subclass implements two methods:
 
-    - `draw(generator)` draws the labels of one micro-batch, and whatever else of it is random;
-    - `loss(logits, target)` is the scalar to minimise.
+    - `draw(generator)` draws the labels of a micro-batch, and whatever else of it is random;
+    - `loss(logits, target)` is the scalar to minimize.
 
     A step accumulates the gradient of `nb_batch_per_step` micro-batches, each with batch-norm statistics of its own,
-    clips its values and moves the weights once. Where several processes train (`equihash.distributed`), each takes a
-    run of the micro-batches; the weights become what one process would make of them all.
+    clips its values and updates the weights once. Several processes (`equihash.distributed`) share the micro-batches;
+    the weights are those of one process that has them all.
 
     Parameters
     ----------
-    network : Network
+    network
         From instances (..., *instance_shape) to logits (..., k).
-    loader : Dataset
-    optim_class, optim_kwargs : str, dict
+    loader
+    optim_class, optim_kwargs
         Optimizer of torch.optim or `equihash.optimizers`.
-    lr_scheduler_class, lr_scheduler_kwargs : str or None, dict
-        Learning-rate schedule of torch.optim.lr_scheduler, moved on once a step.
-    clip_value : float
+    lr_scheduler_class, lr_scheduler_kwargs
+        Learning-rate schedule of torch.optim.lr_scheduler, with one update a step.
+    clip_value
         Bound on the absolute value of each gradient entry.
-    nb_batch_per_step : int
+    nb_batch_per_step
+        Micro-batches of a step.
     forward_passes : "auto", "one" or "two"
-        Only for a `joint_loss`: keep the activations of all micro-batches ("one"), or compute the logits first
-        and the activations again for the backward pass ("two": less memory, a third more work, the same
-        gradient). "auto" measures whether the activations fit.
-    modules : dict of str to nn.Module
-        What is trained beside the network; saved and restored with the rest.
-    precision : torch.dtype
-        What the network's forward pass computes in.
+        Only for a `joint_loss`: keep the activations of all micro-batches ("one"), or recompute them for the backward
+        pass ("two": less memory, a third more work, the same gradient). "auto" measures whether the activations fit.
+    modules
+        Trained, saved and restored with the network.
+    precision
+        Of the network's forward pass.
     """
 
     #: Whether `loss` needs the logits of all micro-batches of a step at once.
@@ -54,17 +57,17 @@ class Trainer:
 
     def __init__(
         self,
-        network,
-        loader,
-        optim_class="Adam",
-        optim_kwargs={},  # noqa: B006
-        lr_scheduler_class=None,
-        lr_scheduler_kwargs={},  # noqa: B006
-        clip_value=10.0,
-        nb_batch_per_step=8,
-        forward_passes="auto",
-        modules=None,
-        precision=torch.float32,
+        network: nn.Module,
+        loader: Dataset,
+        optim_class: str = "Adam",
+        optim_kwargs: dict = {},  # noqa: B006
+        lr_scheduler_class: str | None = None,
+        lr_scheduler_kwargs: dict = {},  # noqa: B006
+        clip_value: float = 10.0,
+        nb_batch_per_step: int = 8,
+        forward_passes: str = "auto",
+        modules: dict[str, nn.Module] | None = None,
+        precision: torch.dtype = torch.float32,
     ):
         self.network, self.loader, self.precision = network, loader, precision
         self.modules = {name: module.to(loader.device) for name, module in (modules or {}).items()}
@@ -85,48 +88,45 @@ class Trainer:
         self.recipe = [optim_class, optim_kwargs, lr_scheduler_class, lr_scheduler_kwargs]
         self.clip_value, self.nb_batch_per_step = clip_value, nb_batch_per_step
         self.forward_passes = forward_passes
-        self.look_ahead = loader.device.type == "cuda"  # the cores of a CPU have enough to do
+        self.look_ahead = loader.device.type == "cuda"  # on a CPU, no core is idle
         self.step = 0
         self.training_log = {}
         self._pending = {}  # name -> one value a step since the last `aggregate`
 
-    def draw(self, generator):
-        """Draw one micro-batch, from the loader's label stream and from `generator`.
+    def draw(self, generator: torch.Generator) -> tuple:
+        """Draw a micro-batch.
 
-        Parameters
-        ----------
-        generator : torch.Generator
-            On the loader's device and of this micro-batch alone: what is random beside the labels is drawn from it,
-            and then the noise of the instances.
+        The labels come from the loader's label stream. `generator`, on the loader's device, is for this micro-batch
+        alone: what else is random comes from it, then the noise of the instances.
 
         Returns
         -------
-        labels : integer array (..., height, width)
-            An instance is made of each; see the loader's `positive_pairs_labels` and its like.
+        labels : integers (..., height, width)
+            An instance is made of each; see `Dataset.positive_pairs_labels` and others.
         target
-            What `loss` takes; a tensor or None for a `joint_loss`.
+            For `loss`; a tensor or None for a `joint_loss`.
         """
         raise NotImplementedError
 
-    def loss(self, logits, target):
-        """Return the scalar whose gradient trains the network. Only a `joint_loss` may draw from the label stream.
+    def loss(self, logits: torch.Tensor, target) -> torch.Tensor:
+        """Return the scalar to minimize. Only a `joint_loss` may draw from the label stream.
 
         Parameters
         ----------
-        logits : float32 tensor (..., k)
+        logits : float32 (..., k)
             The network's output for an instance of each label; for a `joint_loss` those of all micro-batches, stacked.
         target
-            What `draw` gave; for a `joint_loss` stacked likewise.
+            From `draw`; for a `joint_loss` stacked, too.
         """
         raise NotImplementedError
 
-    def record(self, **values):
-        """Log scalars (tensors or floats) of this step; those of several micro-batches are averaged."""
+    def record(self, **values: torch.Tensor | float) -> None:
+        """Log scalars of this step; those of several micro-batches are averaged."""
         for name, value in values.items():
             self._step_values.setdefault(name, []).append(torch.as_tensor(value, device=self.loader.device).detach())
 
-    def train(self, nb_steps, stop=lambda: False):
-        """Take `nb_steps` steps, fewer if `stop()` turns true, with a progress bar.
+    def train(self, nb_steps: int, stop: Callable[[], bool] = lambda: False) -> None:
+        """Take `nb_steps` steps, fewer if `stop()` becomes true, with a progress bar.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Trainer:
         self.step += 1
 
     def _separate_backward(self, accumulation):
-        """Take the gradient of each micro-batch's own loss."""
+        """Accumulate the gradient of each micro-batch's loss."""
         for instances, target in self._micro_batches():
             logits = self._forward(instances)
             accumulation.add_statistics()
@@ -171,7 +171,7 @@ class Trainer:
             self.record(loss=loss, saturated_fraction=saturated_fraction(logits))
 
     def _joint_backward(self, accumulation):
-        """Take the gradient of one loss of the logits of all micro-batches, those of the other processes, too."""
+        """Accumulate the gradient of one loss of the logits of all micro-batches of all processes."""
         batches, outputs = [], []
         for instances, target in self._micro_batches():
             batches.append((instances, target))
@@ -191,11 +191,11 @@ class Trainer:
             outputs[number] = None  # frees the activations
         self.record(loss=loss, saturated_fraction=saturated_fraction(logits))
 
-    def _micro_batches(self):
+    def _micro_batches(self) -> Iterator[tuple[torch.Tensor, object]]:
         """Yield (instances, target) of this process's micro-batches of a step; on a GPU the next is made meanwhile.
 
         Each process draws all labels, so that the label streams of all stay equal. The noise of a micro-batch has a
-        generator of its own, so that no process has to make what another trains on.
+        generator of its own, so that no process makes the instances of another.
         """
         generators = [self.loader.noise_generator(self.step, number) for number in range(self.nb_batch_per_step)]
         draws = [(*self.draw(generator), generator) for generator in generators]
@@ -220,7 +220,7 @@ class Trainer:
             return self.network(instances).float()
 
     def _keeps_activations(self, instances):
-        """Whether a step has one forward pass; "auto" is decided by the first instances."""
+        """Whether a step has one forward pass; the first instances decide "auto"."""
         if self.forward_passes == "auto":
             needed = saved_bytes(lambda: self._forward(instances)) * self.nb_batch_per_step
             self.forward_passes = "one" if needed < available_memory(self.loader.device) / 2 else "two"
@@ -236,10 +236,10 @@ class Trainer:
             ) from error
 
     def _log_step(self, gradients):
-        """Keep the means of what was recorded in this step, and the fraction of the gradients that is clipped."""
+        """Keep the means of the values recorded in this step, and the fraction of the gradients that is clipped."""
         for name, values in self._step_values.items():
             values = torch.stack(values).float()
-            # of a joint loss all processes have recorded the same
+            # for a joint loss all processes have recorded the same
             values = values if self.joint_loss else distributed.gather(values)
             self._pending.setdefault(name, []).append(values.mean())
         clipped = sum((gradient.abs() > self.clip_value).sum() for gradient in gradients)
@@ -247,7 +247,7 @@ class Trainer:
         self._pending.setdefault("clipped_fraction", []).append(fraction)
 
     def _check_finite(self):
-        """Raise `Diverged`, naming the first step since the last `aggregate` with a value that is no number."""
+        """Raise `Diverged`, naming the first step since the last `aggregate` with a value that is not finite."""
         names = list(self._pending)
         if not names:
             return
@@ -267,22 +267,16 @@ class Trainer:
         bar.set_description(f"step {self.step}", refresh=False)
         bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()}, refresh=False)
 
-    def aggregate(self):
-        """Close the log entry of the steps since the last call: the mean of each logged value.
-
-        Returns
-        -------
-        dict
-            Also found in `training_log[step]`.
-        """
+    def aggregate(self) -> dict[str, float]:
+        """Return the mean of each logged value over the steps since the last call, and log it as of this step."""
         entry = {name: torch.stack(values).double().mean().item() for name, values in self._pending.items()}
         entry["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         self._pending = {}
         self.training_log[self.step] = entry
         return entry
 
-    def state_dict(self):
-        """All that a resumed run needs beside the network's weights."""
+    def state_dict(self) -> dict:
+        """All that a resumed run needs besides the network's weights."""
         return {
             "step": self.step,
             "precision": str(self.precision),
@@ -295,12 +289,12 @@ class Trainer:
             "pending": {name: torch.stack(values).tolist() for name, values in self._pending.items()},
         }
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         """Restore what `state_dict` returned.
 
-        Published files are taken too: they lack the modules (JMLH's classifier), which stay as they are, and the
-        optimizer with them. Where the optimizer or the schedule was another (train.py --force_load), the new values
-        hold: the schedule starts from its beginning, and an optimizer of the same class keeps its moments.
+        The state of a published file lacks the modules (JMLH's classifier): they and the optimizer stay as they are. If
+        the optimizer or the schedule was another (train.py --force_load), the new values hold: the schedule starts from
+        its beginning, and an optimizer of the same class keeps its moments.
         """
         recipe = state.get("recipe", self.recipe)
         self.step = state["step"]
@@ -326,11 +320,11 @@ class Trainer:
         self._pending = {name: list(torch.tensor(row, device=self.loader.device)) for name, row in pending.items()}
 
 
-def saturated_fraction(logits):
+def saturated_fraction(logits: torch.Tensor) -> torch.Tensor:
     return (logits.abs() > SATURATION).float().mean()
 
 
-def saved_bytes(forward):
+def saved_bytes(forward: Callable[[], torch.Tensor]) -> int:
     """Bytes of the activations that a forward pass keeps for the backward pass."""
     sizes = {}
 
