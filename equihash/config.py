@@ -69,7 +69,7 @@ def load_config(
         config, places = _with_classes(config, row)
         for key, value in row.items():
             _set_value(config, places, key.split(":"), value, f"{variant}.json")
-        _check_only_one(model_folder, variant, config["name"])
+        _check_name(task, model, variant, config["name"])
     elif variant_id is not None:
         raise UserError("-i/--variant_id chooses a row of a variant table: name the table with -v/--variant")
     config, places = _with_classes(config, dict(text.split(":", 1) for text in overrides if ":" in text))
@@ -95,24 +95,24 @@ def read_variants(task: str, model: str, variant: str) -> tuple[list[str], list[
     for number, row in enumerate(rows):
         if len(row) != len(header):
             raise UserError(f"{path}: row {number} has {len(row)} values for {len(header)} keys")
-    names = [row[header.index("name")] for row in rows]
+    names = _names(header, rows)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{path}: two variants are called {twice!r} and would overwrite each other")
     return header, rows
 
 
-def _check_only_one(folder, variant, name):
-    """Refuse a row whose name a row of another table has, or the model without a variant."""
-    if name == read_json(folder / "modelconfig.json").get("name"):
-        raise UserError(f"{folder / variant}.json: a variant is called {name!r} like the model without one")
-    for path in sorted(folder.glob("*.json")):
-        table = read_json(path) if path.stem not in ("modelconfig", variant) else None
-        if not (isinstance(table, list) and table and isinstance(table[0], list) and "name" in table[0]):
-            continue
-        column = table[0].index("name")
-        if any(isinstance(row, list) and row[column : column + 1] == [name] for row in table[1:]):
-            raise UserError(f"{folder / variant}.json and {path} both have a variant {name!r}: rename one")
+def _names(header, rows):
+    return [row[header.index("name")] for row in rows]
+
+
+def _check_name(task, model, variant, name):
+    """Refuse the name of a row if another table or modelconfig.json has it, too: the runs would share a folder."""
+    folder = CONFIGS / task / model
+    for path in sorted({*folder.glob("*.json")} - {folder / f"{variant}.json"}):
+        alone = path.stem == "modelconfig"
+        if name in ([read_json(path).get("name")] if alone else _names(*read_variants(task, model, path.stem))):
+            raise UserError(f"{folder / variant}.json and {path} both have the name {name!r}: rename one")
 
 
 def merge(base: dict, over: dict) -> dict:

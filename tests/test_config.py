@@ -186,6 +186,13 @@ def test_a_row_of_a_table_changes_a_class(configs):
         load_config("FastMnistMosaic", "HashNet", "networks", 1)
 
 
+def test_a_row_with_the_name_of_another_run_is_refused(configs):
+    (configs / "HashNet" / "mine.json").write_text(json.dumps([["name", "seed"], ["main", 1], ["s3210_a0.01", 2]]))
+    for row, other in enumerate(["modelconfig", "alpha_ablation"]):
+        with pytest.raises(UserError, match=f"mine.json and .*{other}.json both have the name"):
+            load_config("FastMnistMosaic", "HashNet", "mine", row)
+
+
 def test_a_class_drops_keys_of_other_classes_but_no_mistake(configs):
     path = configs / "taskconfig.json"
     task = json.loads(path.read_text())

@@ -1,5 +1,7 @@
 """HashNet: codes of similar pairs are close, of dissimilar ones far; a tanh that gets steeper stands for the sign."""
 
+import torch
+
 from equihash.losses import beta_schedule, hashnet_loss
 from equihash.trainers.trainer import Trainer
 
@@ -26,10 +28,10 @@ class HashNetTrainer(Trainer):
         self.alpha = alpha
         self.beta_scheduler_kwargs = {**BETA_SCHEDULER, **beta_scheduler_kwargs}
 
-    def draw(self, generator):
+    def draw(self, generator: torch.Generator) -> tuple:
         return self.loader.mixed_pairs_labels()
 
-    def loss(self, logits, target):
+    def loss(self, logits: torch.Tensor, target) -> torch.Tensor:
         beta = beta_schedule(self.step, **self.beta_scheduler_kwargs)
         self.record(beta=beta)
         return hashnet_loss(logits, target, self.alpha, beta)

@@ -38,7 +38,7 @@ class JMLHTrainer(Trainer):
         super().__init__(network, loader, modules={"classifier": classifier}, **kwargs)
         self.classifier = classifier
 
-    def draw(self, generator):
+    def draw(self, generator: torch.Generator) -> tuple:
         loader = self.loader
         classes = loader.label_stream.randint(0, len(self.labels), loader.size)
         noise = 0.5
@@ -46,6 +46,6 @@ class JMLHTrainer(Trainer):
             noise = torch.rand(loader.size, self.network.k, generator=generator, device=loader.device)
         return self.labels[classes], (torch.from_numpy(classes).to(loader.device), noise)
 
-    def loss(self, logits, target):
+    def loss(self, logits: torch.Tensor, target) -> torch.Tensor:
         with autocast(self.loader.device, self.precision):
             return jmlh_loss(logits, *target, self.classifier, **self.loss_kwargs)

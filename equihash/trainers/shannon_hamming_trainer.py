@@ -74,10 +74,10 @@ class ShannonHammingTrainer(Trainer):
         self.shuffle_logits = shannon_shuffle_logits
         self.huber_loss_kwargs = {**HUBER_LOSS, **huber_loss_kwargs}
 
-    def draw(self, generator):
+    def draw(self, generator: torch.Generator) -> tuple:
         return self.loader.positive_pairs_labels(), None
 
-    def loss(self, logits, target):
+    def loss(self, logits: torch.Tensor, target) -> torch.Tensor:
         pair_logits = logits.flatten(0, 1)  # (pairs of the step, 2, k)
         hamming = hamming_loss(pair_logits)
         huber = huber_loss(pair_logits, **self.huber_loss_kwargs)
