@@ -2,9 +2,9 @@
 """Checksums of arrays, at the speed of memory, on every core.
 
 The checksum of an array is the sum modulo 2^64 of (8 bytes of the row) x (an odd number that depends on its place). An
-odd factor keeps differences, so that one damaged row of up to 8 bytes always changes the sum. Longer rows are hashed to
-8 bytes first. The checksums of parts add up to that of the whole, in any order, so that threads can share the work and
-a file can be written in parts. xxHash, about as fast on one core, cannot do that.
+odd factor preserves differences, so that one damaged row of up to 8 bytes always changes the sum. Longer rows are
+hashed to 8 bytes first. The checksums of parts add up to that of the whole, in any order, so that threads can share the
+work and a file can be written in parts; xxHash, about as fast on one core, has no such parts.
 
 Which checksum is for what:
 

@@ -104,7 +104,7 @@ _nb_readers, _usual_limit = 0, None
 
 @contextmanager
 def _pillow_reads_large_pictures():
-    """Set Pillow's limit on pixels, which is global, to `MOST_PIXELS` while any thread is in this context."""
+    """Set Pillow's limit on pixels, which is global, to `MOST_PIXELS` while some thread is in this context."""
     global _nb_readers, _usual_limit
     with _limit:
         if not _nb_readers:

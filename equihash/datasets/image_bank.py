@@ -64,7 +64,7 @@ class ImageBank:
     def __getitem__(self, indices: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Gather rows: integers (n,) to (n, *row_shape) on the device.
 
-        A bank that is not on the device needs the indices on the host: an array saves a synchronization.
+        A bank that is not on the device needs the indices on the host: an array saves a synchronisation.
         """
         indices = torch.as_tensor(indices, dtype=torch.int64)
         if self.location == "device":

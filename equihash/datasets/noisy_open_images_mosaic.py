@@ -20,13 +20,12 @@ from equihash.errors import UserError
 SIDE = 180  # of a bank image, in pixels
 OVERLAP = 90
 HEIGHT, WIDTH = SIDE, 2 * SIDE - OVERLAP
-# Of each resolution of the noise: the lattice period in pixels, and what a value is divided by to give a displacement
-# in units of grid_sample (2 is the width of the mosaic). The periods give maps that are correlated as far as published
-# ones are (by a half at about 53 and 28 pixels), and fold the image as rarely (2 or 3% of it).
+# Of each resolution of the noise: the lattice period in pixels, and the divisor that turns a value into a displacement
+# in units of grid_sample (2 is the width of the mosaic). With these periods, maps are correlated over the same distance
+# as the published ones (by a half at about 53 and 28 pixels), and fold the image as rarely (2 or 3% of it).
 RESOLUTIONS = {"resolution1": (135, 320), "resolution2": (67.5, 640)}
 MAXIMUM_DISPLACEMENT = sum(FULL_SCALE / divisor for _, divisor in RESOLUTIONS.values())
-# Instances made at once: on the CPU, whose cache holds the planes of a few, by one thread; on a GPU it bounds the
-# memory, about 6 MB each.
+# Instances made at once: on the CPU by one thread, so that their planes fit the cache; on a GPU they need 6 MB each.
 SUB_BATCH = {"cpu": 4, "cuda": 128}
 
 
@@ -86,7 +85,7 @@ class NoisyOpenImagesMosaic(Dataset):
         # No displacement leaves the mosaic.
         self.damping = ((1 - self.grid.abs()) / MAXIMUM_DISPLACEMENT).clamp_(0, 1)
 
-    @torch.inference_mode(False)  # the caller's mode, if it is that, is not that of the threads
+    @torch.inference_mode(False)  # a mode of the caller alone, not of the threads
     def make_instances(self, labels: np.ndarray, generator: torch.Generator) -> torch.Tensor:
         labels = labels[:, 0]
         draws = self._draw(len(labels), generator)
@@ -98,7 +97,7 @@ class NoisyOpenImagesMosaic(Dataset):
             some = slice(first, first + step)
             rows = labels[some]
             _, firsts, inverse = np.unique(rows @ (self.bank_size, 1), return_index=True, return_inverse=True)
-            if len(firsts) < len(rows):  # the two images of a class are put together once for all of its instances
+            if len(firsts) < len(rows):  # the two images of a class are put together once for all its instances
                 planes = put_together(self.bank[rows[firsts].ravel()])[:, torch.as_tensor(inverse, device=self.device)]
             else:
                 planes = put_together(self.bank[rows.ravel()])

@@ -55,7 +55,7 @@ def shannon_gradient(
     Returns
     -------
     float tensor (N, k), with the logits' device and dtype
-        Computed in float64 for float64 logits, otherwise in float32. There is no host synchronization, save where
+        Computed in float64 for float64 logits, otherwise in float32. There is no host synchronisation, save where
         `tuples` is on a GPU.
 
     Notes

@@ -43,7 +43,7 @@ class Uint8ResNet(_LogitsResNet):
     k
         Number of logits.
     batch_norm
-        Whether the last layer is linear without bias and then batch-normalized, or linear with bias.
+        Whether the last layer is linear without bias and then batch-normalised, or linear with bias.
     version : 18, 34 or 50
     HWC
         Whether the images are (..., h, w, 3).

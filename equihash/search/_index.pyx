@@ -43,8 +43,8 @@ cnp.import_array()
 cdef enum:
     BLOCK = 1024        # queries that a thread takes at once
     AHEAD = 16          # memory is fetched so many queries ahead of its use
-    SMALL = 16          # a bucket or run up to this size is scanned, a larger one is bisected or merged
-    BLOCKS = 4          # blocks of rows a thread, so that a thread that is held up does not hold up the others
+    SMALL = 16          # a bucket or run of at most this size is scanned, a larger one is bisected or merged
+    BLOCKS = 4          # blocks of rows a thread, so that the others need not wait for a slow one
     PARALLEL = 4096     # fewer items than this are not worth waking the other threads
 
 
@@ -131,8 +131,8 @@ def place(const uint8_t[:, ::1] codes, int64_t first_id, int64_t[::1] position, 
           cnp.ndarray out_ids not None):
     """Append the items `first_id`, `first_id` + 1, ... to their partitions.
 
-    `position` int64 (2^bits,) says where in the output the next item of each partition goes, or is negative where the
-    partition is left out; it is moved on.
+    `position` int64 (2^bits,) is the place in the output of the next item of each partition, or negative if the
+    partition is left out; it is updated.
     """
     cdef int bits = (<object>len(position)).bit_length() - 1, nbytes = codes.shape[1], blocks, b
     cdef bint wide = out_ids.itemsize == 8
@@ -159,7 +159,7 @@ cdef void sort_run(uint8_t *codes, void *ids, bint wide, int64_t first, int64_t 
                    uint8_t *spare_codes, void *spare_ids) noexcept nogil:
     """Stable sort by code of the n items from `first`: insertion sort if there are few, else merge sort.
 
-    Merging is skipped where two halves are in order already, so that one code shared by millions costs one scan.
+    Two halves that are in order already are not merged, so that a code with millions of items costs one scan.
     """
     cdef int64_t i, j, left, right, half
     cdef uint64_t number
@@ -225,7 +225,7 @@ cdef void sort_partition(uint8_t *codes, void *ids, bint wide, int64_t first, in
         copy(codes + to * nbytes, spare_codes + i * nbytes, nbytes)
         put(ids, wide, to, get(spare_ids, wide, i))
     start = first
-    for bucket in range(base, base + buckets):     # what was the beginning of the bucket has moved on to its end
+    for bucket in range(base, base + buckets):     # the beginning of the bucket has become its end
         end = get(offsets, wide, bucket)
         put(offsets, wide, bucket, start)
         if end - start > 1:
@@ -302,8 +302,8 @@ cdef int64_t find(const Arrays *a, const uint8_t *code, int64_t start, int64_t e
 cdef int find_many(const Arrays *a, const uint8_t *queries, int64_t n, int64_t *first, int64_t *counts) noexcept nogil:
     """Find n codes; return 1 where an offset is damaged.
 
-    Each query waits twice for the memory, so three are under way at a time, AHEAD apart: while the one is compared, the
-    codes of the next and the offsets of the one after are fetched. `first` and `counts` hold what is known so far.
+    Each query waits twice for the memory, so three of them, AHEAD apart, are handled at a time: while one is compared,
+    the codes of the next and the offsets of the one after are fetched. `first` and `counts` have the results so far.
     """
     cdef int64_t i, j
     cdef int damaged = 0, number = 8 if a.wide else 4
@@ -393,7 +393,10 @@ cdef class Reader:
         if damaged:
             raise Damaged(f"{self.name} is damaged: {REBUILD}")
 
+    # The codes of these methods are uint8 (Q, nbytes), C-contiguous, which is not checked.
+
     def in_shard(self, const uint8_t[:, ::1] codes):
+        """Whether the buckets of the codes are of this shard: bool (Q,)."""
         cdef int64_t i, bucket, n = codes.shape[0]
         cdef cnp.ndarray held = np.empty(n, dtype=bool)
         cdef uint8_t *out = <uint8_t *>cnp.PyArray_DATA(held)
@@ -411,11 +414,13 @@ cdef class Reader:
         self.check(damaged)
 
     def sizes(self, queries):
+        """The number of items of each code: int64 (Q,)."""
         counts = np.empty(len(queries), dtype=np.int64)
         self.find_all(queries, np.empty(len(queries), dtype=np.int64), counts)
         return counts
 
     def find(self, queries):
+        """The ids of all codes as a CSR: offsets int64 (Q + 1,), ids int64."""
         first = np.empty(len(queries), dtype=np.int64)
         offsets = np.zeros(len(queries) + 1, dtype=np.int64)
         self.find_all(queries, first, offsets[1:])
@@ -454,7 +459,7 @@ cdef class Reader:
     def next_groups(self, int64_t start, int64_t most):
         """The next groups of items with one code, from position `start`: at most `most` items, or one larger group.
 
-        Returns offsets int64 (G+1,), ids int64, and the position to go on from.
+        Returns offsets int64 (G + 1,), ids int64, and the next position.
         """
         cdef const Arrays *a = &self.arrays
         cdef int64_t groups = 0, items = 0, end
@@ -495,7 +500,7 @@ cdef int64_t different_pairs(uint64_t *numbers, int64_t n) noexcept nogil:
 def count_different_pairs(const int64_t[::1] offsets, uint64_t[::1] numbers):
     """Unordered pairs of different numbers within the groups of a CSR.
 
-    The numbers are put in order by insertion: large groups must be sorted already.
+    The numbers are sorted by insertion: large groups must be sorted already.
     """
     cdef int64_t i, pairs = 0, n = offsets.shape[0] - 1
     if numbers.shape[0]:
@@ -547,7 +552,7 @@ cdef inline void flip(uint8_t *code, int bit) noexcept nogil:
 
 cdef void probe_one(const float *z, int k, int probes, int nbytes, uint8_t *codes, double *cost, int *bit,
                     Flips *heap) noexcept nogil:
-    cdef int i, j, size, made, bits = min(k, max(probes - 1, 1))     # a flip of bit b comes after b others at least
+    cdef int i, j, size, made, bits = min(k, max(probes - 1, 1))     # at least b sets come before one with bit b
     cdef double c
     cdef Flips flips, new
     memset(codes, 0, nbytes)

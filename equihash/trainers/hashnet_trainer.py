@@ -9,7 +9,7 @@ BETA_SCHEDULER = {"init": 1.0, "gamma": 0.0005, "power": 0.5, "step_size": 200}
 
 
 class HashNetTrainer(Trainer):
-    """Minimize the HashNet loss of pairs, half of them of one class. Source: Cao et al., ICCV 2017.
+    """Minimise the HashNet loss of pairs, half of them of one class. Source: Cao et al., ICCV 2017.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""JMLH: a linear classifier of stochastic codes, regularized by their divergence from fair coins."""
+"""JMLH: a linear classifier of stochastic codes, regularised by their divergence from fair coins."""
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ BINARIZATIONS = ("heaviside", "sign")
 
 
 class JMLHTrainer(Trainer):
-    """Minimize the JMLH loss on a fixed set of classes. Source: Shen et al., ICCVW 2019.
+    """Minimise the JMLH loss on a fixed set of classes. Source: Shen et al., ICCVW 2019.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ HUBER_LOSS = {"maximum_slope": 0.0, "branching_point": 9.0}
 
 
 class ShannonHammingTrainer(Trainer):
-    """Minimize hamming_lambda * Hamming + Huber - shannon_lambda * sum of tuple entropies.
+    """Minimise hamming_lambda * Hamming + Huber - shannon_lambda * sum of tuple entropies.
 
     The entropies are those of the joint distributions of tuples of bits over all logits of a step, hence the
     joint loss. The log has the loss, its Hamming and Huber parts, and the mean entropy of a tuple, in nats.

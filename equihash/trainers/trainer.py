@@ -23,7 +23,7 @@ class Trainer:
     A subclass implements two methods:
 
     - `draw(generator)` draws the labels of a micro-batch, and whatever else of it is random;
-    - `loss(logits, target)` is the scalar to minimize.
+    - `loss(logits, target)` is the scalar to minimise.
 
     A step accumulates the gradient of `nb_batch_per_step` micro-batches, each with batch-norm statistics of its own,
     clips its values and updates the weights once. Several processes (`equihash.distributed`) share the micro-batches;
@@ -109,7 +109,7 @@ class Trainer:
         raise NotImplementedError
 
     def loss(self, logits: torch.Tensor, target) -> torch.Tensor:
-        """Return the scalar to minimize. Only a `joint_loss` may draw from the label stream.
+        """Return the scalar to minimise. Only a `joint_loss` may draw from the label stream.
 
         Parameters
         ----------
