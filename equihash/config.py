@@ -44,11 +44,6 @@ def load_config(
         Row of the table, from 0; needed with `variant`.
     overrides
         "key:sub:value" strings.
-
-    Raises
-    ------
-    UserError
-        Something does not exist, or a value does not fit.
     """
     check_model(task, model)
     task_folder = CONFIGS / task
@@ -183,12 +178,10 @@ def _defaults(config):
 
 
 def complete(config: dict) -> dict:
-    """Return `config` with the defaults of its classes filled in, after checking every key and value.
+    """Return `config` with the defaults of its classes filled in.
 
-    Raises
-    ------
-    UserError
-        A key is missing or unknown, a class does not exist, or a value is of the wrong type or out of bounds.
+    A `UserError` if a key is missing or unknown, a class does not exist, or a value is of the wrong type or out of
+    bounds.
     """
     completed = _defaults(config)
     for key in TOP_KEYS:

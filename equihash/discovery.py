@@ -8,12 +8,8 @@ import pkgutil
 def find_classes(package: str, base: type) -> dict[str, type]:
     """Import the modules of a package, and return the subclasses of `base` that they define, by name.
 
-    `base` itself and classes whose names start with an underscore are left out.
-
-    Raises
-    ------
-    ImportError
-        Two modules define classes of the same name.
+    `base` itself and classes whose names start with an underscore are left out. An `ImportError` if two modules define
+    classes of the same name.
     """
     found = {}
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):

@@ -64,12 +64,7 @@ class Hdf5File:
     def dataset(self, name: str) -> "Dataset | None":
         """Return the `Dataset` called `name`, or None if there is none.
 
-        Raises
-        ------
-        UserError
-            Another file holds its values.
-        Damaged
-            It does not have numbers.
+        A `UserError` if another file holds its values; `Damaged` if they are not numbers.
         """
         with self._reading():
             link = self._file.get(name, getlink=True)

@@ -112,15 +112,9 @@ def make(role: str, name: str, target, kwargs: dict | None):
     ----------
     role : "optim" or "lr_scheduler"
     name
-        A class of this module, or of torch.optim.lr_scheduler.
+        A class of this module, or of torch.optim.lr_scheduler; a `UserError` if there is none, or it refuses `kwargs`.
     target
         The parameters, or the optimizer.
-    kwargs
-
-    Raises
-    ------
-    UserError
-        There is no such class, or it refuses `kwargs`.
     """
     schedules = torch.optim.lr_scheduler
     module, base = {
@@ -146,13 +140,7 @@ def try_out(
     lr_scheduler_class: str | None,
     lr_scheduler_kwargs: dict | None,
 ) -> None:
-    """Take the first steps of a run, at most two, with a single weight, so that wrong values show before any work.
-
-    Raises
-    ------
-    UserError
-        PyTorch refuses a value.
-    """
+    """Take the first steps of a run, at most two, with a single weight: a `UserError` if PyTorch refuses a value."""
     weight = torch.zeros(1, 1, requires_grad=True)
     weight.grad = torch.ones_like(weight)
     # `capturable` is for GPUs only
@@ -171,7 +159,7 @@ def try_out(
 
 @contextmanager
 def _blaming(role, cls, kwargs, own=()):
-    """Turn any error of a class of PyTorch, and the `own` errors of others, into a `UserError` about `kwargs`."""
+    """Make any error of a class of PyTorch, and the `own` errors of others, a `UserError` about `kwargs`."""
     try:
         yield
     except Exception as error:

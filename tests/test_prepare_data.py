@@ -209,7 +209,7 @@ def test_folder_to_bank(place, pictures):
 
 
 @pytest.mark.parametrize("stop_after", range(7))
-def test_interrupted_bank_is_taken_up(tmp_path, pictures, monkeypatch, stop_after):
+def test_interrupted_bank_is_resumed(tmp_path, pictures, monkeypatch, stop_after):
     expected = openimages.prepare_open_images(pictures, tmp_path / "whole.hdf5")
     seen = []
     add_image = openimages._Journal.add_image
@@ -252,7 +252,7 @@ def test_mended_pictures_are_taken(tmp_path, pictures, monkeypatch, mended, cont
     assert (tmp_path / "bank.hdf5").read_bytes() == (tmp_path / "whole.hdf5").read_bytes()
 
 
-def test_changed_folder_starts_anew(tmp_path, pictures):
+def test_changed_folder_starts_from_nothing(tmp_path, pictures):
     journal = openimages._Journal(tmp_path / "bank.hdf5", ["another.png"])
     with journal:
         journal.add_image(picture(9, 180, 180))
@@ -260,7 +260,7 @@ def test_changed_folder_starts_anew(tmp_path, pictures):
     assert counts == {"kept": 6, "duplicate": 1, "unreadable": 2}
 
 
-def test_lost_images_start_anew(tmp_path, pictures):
+def test_lost_images_are_read_again(tmp_path, pictures):
     """The journal survived a crash that the images did not."""
     journal = openimages._Journal(tmp_path / "bank.hdf5", list_image_files(pictures))
     with journal:
@@ -348,7 +348,7 @@ def test_perlin_file(place, monkeypatch):
     place.refuse("prepare_data.py perlin -f --nb_maps 0", "at least 1")
 
 
-def test_interrupted_maps_are_taken_up(tmp_path, monkeypatch):
+def test_interrupted_maps_are_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(perlin, "BATCH", 5)
     perlin.prepare_perlin(20, tmp_path / "whole.hdf5")
     made, draw = [], perlin.PerlinNoise.draw

@@ -136,10 +136,7 @@ class Dataset:
         return instances.reshape(*labels.shape[:-2], *self.instance_shape)
 
     def generate_labels(self, n: int, k: int) -> np.ndarray:
-        """Draw `n` rows of `k` distinct class labels: int64 (n, k, height, width).
-
-        Class numbers are uniform; rows with a repeated class are drawn again.
-        """
+        """Draw `n` rows of `k` distinct class labels, uniform: int64 (n, k, height, width)."""
         numbers = self.label_stream.randint(0, self.nb_classes, (n, k), dtype=np.uint64)
         while True:
             ordered = np.sort(numbers, axis=1)
@@ -166,10 +163,7 @@ class Dataset:
     def fixed_classes(self, nb_classes: int) -> np.ndarray:
         """Draw distinct classes, always the same ones, ordered by number: int64 (nb_classes, height, width).
 
-        Raises
-        ------
-        UserError
-            There are fewer classes.
+        A `UserError` if there are fewer.
         """
         if not 1 <= nb_classes <= self.nb_classes:
             raise UserError(f"trainer_kwargs:nb_classes must be 1 to {self.nb_classes}, not {nb_classes}")

@@ -11,8 +11,8 @@ from equihash.errors import UserError, nearest
 from equihash.hdf5 import Hdf5File
 
 LOCATIONS = ("auto", "device", "host", "mapped")
-FREE_SHARE = 0.5  # of the free memory that a bank may take where the location is "auto"
-RELEASE_BYTES = 64 << 20  # read from a mapped file before its pages are handed back to the system
+FREE_SHARE = 0.5  # of the free memory that a bank may fill if the location is "auto"
+RELEASE_BYTES = 64 << 20  # read from a mapped file before its pages are given back to the system
 
 
 class ImageBank:
@@ -25,8 +25,8 @@ class ImageBank:
     row_shape, dtype
         What a row must be.
     location : "auto", "device", "host" or "mapped"
-        Where the bank is. Of a "mapped" file only the rows needed are read. "auto" takes the first of the other three
-        where the bank fills at most half of the free memory.
+        Where the bank is: on the device, in host memory, or in the file, of which only the rows needed are read. "auto"
+        takes the first of these where the bank fills at most half of the free memory, else the file.
     device
         Where the gathered rows go.
     hint

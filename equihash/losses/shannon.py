@@ -12,8 +12,7 @@ subtraction, so saturated logits keep their relative precision.
 
 Both steps are matrix products, once a tuple is split into a head and a tail of bits: joints = heads @ tails^T sums
 over instances, and gradient = log-ratios @ heads (or tails) sums over the values of the other bits. The products go
-through the instances in chunks, which bounds the memory; a second pass computes the heads again rather than store
-them.
+through the instances in chunks, which bounds the memory; a second pass recomputes the heads instead of storing them.
 """
 
 from functools import lru_cache
@@ -46,7 +45,7 @@ def shannon_gradient(
     tuples : integers (T, s), s >= 2
         Distinct bits of each tuple.
     gradient_type : "normal" or "pseudo-smooth"
-        Where the log-ratios come from: the average probabilities, or the counts of the hard bits (logit > 0).
+        The source of the log-ratios: the average probabilities, or the counts of the hard bits (logit > 0).
     prior
         "pseudo-smooth" only: added to each joint count.
     chunk_size
@@ -55,8 +54,8 @@ def shannon_gradient(
     Returns
     -------
     float tensor (N, k), with the logits' device and dtype
-        Computed in float64 for float64 logits, otherwise in float32. There is no host synchronisation, save where
-        `tuples` is on a GPU.
+        Computed in float64 for float64 logits, otherwise in float32. The host does not wait for a GPU, unless
+        `tuples` is on it.
 
     Notes
     -----
@@ -110,8 +109,7 @@ class ShannonGradient:
         -------
         gradient : float tensor (N, k)
         entropy : float64 tensor ()
-            Sum of the tuples' entropies, in nats. Where they are "pseudo-smooth", those of the hard bits, smoothed by
-            the prior.
+            Sum of the tuples' entropies, in nats; if "pseudo-smooth", of the hard bits, smoothed by the prior.
         """
         z = logits.T.to(torch.promote_types(logits.dtype, torch.float32)).contiguous()
         soft = torch.stack([(-z).sigmoid(), z.sigmoid()], dim=1)
@@ -129,8 +127,7 @@ class ShannonGradient:
 class AllTuples:
     """All tuples of a size: the heads are all tuples of one bit less, the tails are all bits.
 
-    Every tuple appears with each of its bits as the tail, so that the gradient with respect to the tail is all that
-    is needed.
+    Every tuple appears with each of its bits as the tail, so that the gradient with respect to the tail is enough.
     """
 
     def __init__(self, nb_bits: int, size: int, device: torch.device | str):
@@ -164,10 +161,10 @@ class AllTuples:
 
 
 class SomeTuples:
-    """Any set of tuples, its work proportional to their number.
+    """Any set of tuples; the work is proportional to their number.
 
     The head is the first half of a tuple's bits, the tail is the other half. Each head's tails are gathered, and
-    multiplied by it in batches of small matrices. For the gradient, the two halves take either part.
+    multiplied by it in batches of small matrices. For the gradient, each half is the head once.
     """
 
     def __init__(self, tuples: np.ndarray, device: torch.device | str):

@@ -28,13 +28,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def forward(self, instances: torch.Tensor) -> torch.Tensor:
-        """Compute the logits (..., k) of instances (..., *shape).
-
-        Raises
-        ------
-        UserError
-            The instances are not what the network takes.
-        """
+        """Compute the logits (..., k) of instances (..., *shape); a `UserError` if they are not as `takes` says."""
         kind, shape = self.takes
         dtype = str(instances.dtype).removeprefix("torch.")
         nb_leading = instances.ndim - len(shape)

@@ -12,12 +12,8 @@ def download_hdf5(repository: str, word: str, contents: dict[str, tuple], output
     """Download the HDF5 file of a dataset repository whose path contains `word`, check it and move it to `output`.
 
     It must have the datasets `contents`: {name: (dtype, row shape)}. An interrupted download resumes: huggingface_hub
-    keeps its part in a folder beside `output`.
-
-    Raises
-    ------
-    UserError
-        huggingface_hub is missing, the download fails, or the repository does not have exactly one such file.
+    keeps its part in a folder beside `output`. A `UserError` if huggingface_hub is missing, the download fails, or the
+    repository does not have exactly one such file.
     """
     try:
         from huggingface_hub import hf_hub_download, list_repo_files

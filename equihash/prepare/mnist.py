@@ -31,18 +31,9 @@ LABELS = (
 def prepare_mnist(source: str | None = None, output: str = PATH) -> None:
     """Write `x`, uint8 (70000, 28, 28), the training digits and then the test digits, and `y`, uint8 (70000,).
 
-    With the same versions of the libraries, the file is always the same, byte for byte.
-
-    Parameters
-    ----------
-    source
-        Folder of the four idx files, plain or gzipped; None to download them.
-    output
-
-    Raises
-    ------
-    UserError
-        A file is missing or is not the original, or the download fails.
+    `source` is a folder of the four idx files, plain or gzipped; None to download them. A `UserError` if a file is
+    missing or is not the original, or the download fails. With the same versions of the libraries, the file written is
+    always the same, byte for byte.
     """
     if source is not None and not Path(source).is_dir():
         raise UserError(f"{source} is not a folder")

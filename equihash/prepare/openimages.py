@@ -45,12 +45,8 @@ def prepare_open_images(source: str, output: str) -> Counter:
     An interrupted run resumes if the list of files is still the same. It tries unreadable files again, and reads
     everything again from the first that has become readable. It does not notice other pictures that have changed.
 
-    Returns the number of files by outcome: "kept", "unreadable" and "duplicate".
-
-    Raises
-    ------
-    UserError
-        The folder does not exist, is empty or has no readable picture, or a picture needs too much memory.
+    Returns the number of files by outcome: "kept", "unreadable" and "duplicate". A `UserError` if the folder does not
+    exist, is empty or has no readable picture, or a picture needs too much memory.
     """
     source, output = Path(source), Path(output)
     if not source.is_dir():

@@ -29,12 +29,7 @@ def prepare_perlin(nb_maps: int = NB_MAPS, output: str = PATH) -> None:
     """Write `resolution1` and `resolution2`, int8 (nb_maps, 180, 270), full scale +-127.
 
     Map i does not depend on `nb_maps`. An interrupted run resumes: the maps are first collected in a file beside
-    `output`.
-
-    Raises
-    ------
-    UserError
-        `nb_maps` is not positive, or the disk is too small.
+    `output`. A `UserError` if `nb_maps` is not positive, or the disk is too small.
     """
     if nb_maps < 1:
         raise UserError(f"--nb_maps must be at least 1, not {nb_maps}")

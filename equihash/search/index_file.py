@@ -72,13 +72,7 @@ def write_header(file: BinaryIO, layout: Layout, metadata: bytes, checksums: lis
 
 
 def read_header(path: Path, file: BinaryIO) -> tuple[Layout, dict, list[int], list[int]]:
-    """Return the layout, the metadata, the checksums, and where the three arrays begin.
-
-    Raises
-    ------
-    UserError
-        The file is not an index, is of another version, or is damaged.
-    """
+    """Return the layout, the metadata, the checksums, and where the three arrays begin; a `UserError` if it cannot."""
     header = file.read(HEADER.size)
     if len(header) < HEADER.size or not header.startswith(MAGIC):
         raise Damaged(f"{path} is not an index, or is cut short: {REBUILD}")

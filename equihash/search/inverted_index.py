@@ -103,8 +103,6 @@ class InvertedIndex(_index.Reader):
             Written whole or not at all.
         memory_limit_bytes
             Memory for the arrays, beyond some MiB that Python and its libraries take.
-        progress
-            Show a progress bar.
         metadata
             Kept in the file, as JSON.
 
@@ -201,20 +199,11 @@ class InvertedIndex(_index.Reader):
 
     @classmethod
     def load(cls, path: Path, mmap: bool = True) -> "InvertedIndex":
-        """Open the index at `path`.
+        """Open the index at `path`; a `UserError` if it is missing, is not an index of this version, or is damaged.
 
-        Parameters
-        ----------
-        path
-        mmap
-            Map the file, which takes no time at any size: pages are read as they are needed, only the header is
-            checked (see `verify`), and no damage to the rest can do worse than wrong answers or an error.
-            Otherwise read and check the whole file.
-
-        Raises
-        ------
-        UserError
-            The file is missing, is not an index, is of another version, or is damaged.
+        With `mmap` the file is mapped, which takes no time at any size: pages are read as they are needed, only the
+        header is checked (see `verify`), and damage to the rest causes wrong answers or an error, nothing worse.
+        Otherwise the whole file is read and checked.
         """
         try:
             with naming(path), open(path, "rb") as file:
@@ -233,13 +222,7 @@ class InvertedIndex(_index.Reader):
         return index
 
     def verify(self) -> None:
-        """Read all of an index that was loaded, and compare it to the checksums in its file.
-
-        Raises
-        ------
-        Damaged
-            They differ.
-        """
+        """Read all of an index that was loaded; `Damaged` if it differs from the checksums in its file."""
         if self._checksums:
             self.check([checksum(array) for array in self._arrays] != self._checksums)
 
