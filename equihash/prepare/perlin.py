@@ -35,40 +35,36 @@ def prepare_perlin(nb_maps: int = NB_MAPS, output: str = PATH) -> None:
         raise UserError(f"--nb_maps must be at least 1, not {nb_maps}")
     output = Path(output)
     with locked(output):
-        _prepare_perlin(nb_maps, output)
-
-
-def _prepare_perlin(nb_maps, output):
-    partial = output.with_name(f".{output.name}.partial")
-    batch_bytes = BATCH * len(RESOLUTIONS) * HEIGHT * WIDTH
-    nb_batches = -(-nb_maps // BATCH)
-    # after a power cut the last batch may be zeros
-    done = min(max(partial.stat().st_size // batch_bytes - 1, 0), nb_batches) if exists(partial) else 0
-    # For a moment there are both the collected maps and the finished file.
-    needed = (2 * nb_batches - done) * batch_bytes
-    if needed > shutil.disk_usage(output.parent).free:
-        raise UserError(f"{output.parent} needs {needed / 1e9:.1f} GB of free disk; make fewer maps with --nb_maps")
-    noises = [PerlinNoise(HEIGHT, WIDTH, period) for period, _ in RESOLUTIONS.values()]
-    with (
-        naming(partial),
-        open(partial, "ab", buffering=0) as file,
-        progress_bar(total=nb_batches * BATCH, initial=done * BATCH, unit="map") as bar,
-    ):
-        file.truncate(done * batch_bytes)
-        for number in range(done, nb_batches):
-            generator = torch.Generator().manual_seed((SEED << 32) + number)
-            maps = [noise.maps(noise.draw(BATCH, generator)).round_().to(torch.int8) for noise in noises]
-            write_all(file, torch.stack(maps).numpy().tobytes())
-            os.fsync(file.fileno())
-            bar.update(BATCH)
-    batches = np.memmap(partial, np.int8, "r", shape=(nb_batches, len(RESOLUTIONS), BATCH, HEIGHT, WIDTH))
-    with atomic(output) as temporary, create_hdf5(temporary) as file:
-        for number, name in enumerate(RESOLUTIONS):
-            maps = file.create_dataset(name, (nb_maps, HEIGHT, WIDTH), np.int8)
-            for first in range(0, nb_maps, BATCH):
-                maps[first : first + BATCH] = batches[first // BATCH, number, : nb_maps - first]
-        set_provenance(file, provenance(maps=nb_maps, seed=SEED, resolutions=RESOLUTIONS))
-    partial.unlink()
+        partial = output.with_name(f".{output.name}.partial")
+        batch_bytes = BATCH * len(RESOLUTIONS) * HEIGHT * WIDTH
+        nb_batches = -(-nb_maps // BATCH)
+        # after a power cut the last batch may be zeros
+        done = min(max(partial.stat().st_size // batch_bytes - 1, 0), nb_batches) if exists(partial) else 0
+        # For a moment there are both the collected maps and the finished file.
+        needed = (2 * nb_batches - done) * batch_bytes
+        if needed > shutil.disk_usage(output.parent).free:
+            raise UserError(f"{output.parent} needs {needed / 1e9:.1f} GB of free disk; make fewer maps with --nb_maps")
+        noises = [PerlinNoise(HEIGHT, WIDTH, period) for period, _ in RESOLUTIONS.values()]
+        with (
+            naming(partial),
+            open(partial, "ab", buffering=0) as file,
+            progress_bar(total=nb_batches * BATCH, initial=done * BATCH, unit="map") as bar,
+        ):
+            file.truncate(done * batch_bytes)
+            for number in range(done, nb_batches):
+                generator = torch.Generator().manual_seed((SEED << 32) + number)
+                maps = [noise.maps(noise.draw(BATCH, generator)).round_().to(torch.int8) for noise in noises]
+                write_all(file, torch.stack(maps).numpy().tobytes())
+                os.fsync(file.fileno())
+                bar.update(BATCH)
+        batches = np.memmap(partial, np.int8, "r", shape=(nb_batches, len(RESOLUTIONS), BATCH, HEIGHT, WIDTH))
+        with atomic(output) as temporary, create_hdf5(temporary) as file:
+            for number, name in enumerate(RESOLUTIONS):
+                maps = file.create_dataset(name, (nb_maps, HEIGHT, WIDTH), np.int8)
+                for first in range(0, nb_maps, BATCH):
+                    maps[first : first + BATCH] = batches[first // BATCH, number, : nb_maps - first]
+            set_provenance(file, provenance(maps=nb_maps, seed=SEED, resolutions=RESOLUTIONS))
+        partial.unlink()
 
 
 def draw_perlin(output: Path, path: str = PATH, nb_maps: int = 500) -> None:
