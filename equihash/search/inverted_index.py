@@ -59,7 +59,7 @@ class InvertedIndex(_index.Reader):
         ids: np.ndarray,
         offsets: np.ndarray,
         metadata: dict | None = None,
-        name="the index",
+        name: Path | str = "the index",
         checksums: list[int] | None = None,
     ):
         super().__init__(codes, ids, offsets, layout.bits, layout.first << layout.sub_bits, layout.size, name)
