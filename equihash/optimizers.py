@@ -81,7 +81,7 @@ class MuonWithAuxAdam(torch.optim.Optimizer):
 
 
 def orthogonalized(matrix: torch.Tensor, nb_steps: int = 5) -> torch.Tensor:
-    """Return a matrix U S V^T with all singular values about 1 (0.7 to 1.2), nearly U V^T.
+    """Return about U V^T for a matrix U S V^T: its singular values become about 1 (0.7 to 1.2).
 
     The steps of Newton and Schulz apply an odd polynomial to the singular values, by matrix products alone. Of the
     products, all but two are of m x m matrices: with G = X X^T, a step is X -> P X, G -> P G P, P = a + b G + c G^2.
@@ -105,7 +105,9 @@ def orthogonalized(matrix: torch.Tensor, nb_steps: int = 5) -> torch.Tensor:
     return wide.T if matrix.shape[0] > matrix.shape[1] else wide
 
 
-def make(role: str, name: str, target, kwargs: dict | None):
+def make(
+    role: str, name: str, target: list[torch.Tensor] | torch.optim.Optimizer, kwargs: dict | None
+) -> torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler:
     """Make the optimizer or the learning-rate schedule that a configuration names.
 
     Parameters

@@ -76,16 +76,8 @@ class _FirstLayer(torch.autograd.Function):
         bias = torch.empty(len(images), len(slope))
         _first_layer.backward(*_arrays(images, gradient, pooled, kept, factors.float(), weight, bias))
         # sums over images, in the same order for any number of threads
-        return (
-            None,
-            weight.sum(0).permute(2, 0, 1)[:, None],
-            bias.sum(0),
-            scale.float(),
-            shift.float(),
-            None,
-            None,
-            None,
-        )
+        weight, bias = weight.sum(0).permute(2, 0, 1)[:, None], bias.sum(0)
+        return None, weight, bias, scale.float(), shift.float(), None, None, None
 
 
 def _arrays(*tensors):
