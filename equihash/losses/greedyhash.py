@@ -35,5 +35,5 @@ def greedyhash_loss(
     -------
     scalar tensor, in nats
     """
-    scores = classifier(straight_through_signs(logits)).float()
+    scores = classifier(straight_through_signs(logits)).to(logits.dtype)
     return cross_entropy(scores, classes) + quantization_coeff * (logits.abs() - 1).abs().pow(3).mean()

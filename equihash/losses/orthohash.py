@@ -28,4 +28,4 @@ def orthohash_loss(logits: Tensor, classes: Tensor, centres: Tensor, scale: floa
     """
     cosines = normalize(logits, dim=1) @ centres.T / centres.shape[1] ** 0.5
     of_class = classes[:, None] == torch.arange(len(centres), device=classes.device)
-    return cross_entropy(scale * (cosines - margin * of_class), classes)
+    return cross_entropy(scale * torch.where(of_class, cosines - margin, cosines), classes)
