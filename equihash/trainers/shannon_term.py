@@ -15,7 +15,7 @@ SHANNON_GRADIENT = {"batch_size": 512, "gradient_type": "normal", "prior": 1.0}
 
 
 class ShannonTerm:
-    """What a trainer whose loss has a Shannon term has, beside `Trainer`; it stands before that among its bases.
+    """Base of the trainers whose loss has a Shannon term, named before the base that has the rest of the loss.
 
     The term is -shannon_lambda * sum of tuple entropies, those of the joint distributions of tuples of bits over all
     logits of a step, hence the joint loss. Source: M. Duchesneau, Learning Deep Equihash Functions.
@@ -29,7 +29,7 @@ class ShannonTerm:
     shannon_tuple_size, shannon_tuple_cover_size, shannon_minimum_number_of_tuples : int
         Which tuples of bits: see `equihash.losses.training_tuples`.
     shannon_shuffle_logits : bool
-        Permute the bits anew each step, so that a partial set of tuples reaches all.
+        Permute the bits at each step, so that a partial set of tuples reaches all.
     kwargs
         Of the other bases.
     """
