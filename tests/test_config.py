@@ -11,14 +11,15 @@ from equihash.errors import UserError
 from equihash.trainers import HashNetTrainer, JMLHTrainer
 
 TABLES = {
-    ("ShannonHamming", "lambda_ablation"): (55, "s3210_l0.005", "s3214_l0.06"),
-    ("ShannonHamming", "l2_ablation"): (15, "s3210_l2_0.001", "s3214_l2_0.1"),
-    ("ShannonHamming", "partial4_ablation"): (60, "s3210_p4_l0.001", "s3214_p4_l0.05"),
-    ("ShannonHamming", "partial4x4_ablation"): (50, "s3210_p4x4_l0.001", "s3214_p4x4_l0.03"),
-    ("ShannonHamming", "shannon_pairs_ablation"): (70, "s3210_pairs_l0.8", "s3214_pairs_l5.0"),
-    ("ShannonHamming", "pseudo_grad_ablation"): (40, "s3210_pseudo_l0.005", "s3214_pseudo_l0.05"),
-    ("HashNet", "alpha_ablation"): (50, "s3210_a0.01", "s3214_a0.1"),
-    ("JMLH", "nb_classes_ablation"): (20, "s3210_n100", "s3214_n100000"),
+    ("FastMnistMosaic", "ShannonHamming", "lambda_ablation"): (55, "s3210_l0.005", "s3214_l0.06"),
+    ("FastMnistMosaic", "ShannonHamming", "l2_ablation"): (15, "s3210_l2_0.001", "s3214_l2_0.1"),
+    ("FastMnistMosaic", "ShannonHamming", "partial4_ablation"): (60, "s3210_p4_l0.001", "s3214_p4_l0.05"),
+    ("FastMnistMosaic", "ShannonHamming", "partial4x4_ablation"): (50, "s3210_p4x4_l0.001", "s3214_p4x4_l0.03"),
+    ("FastMnistMosaic", "ShannonHamming", "shannon_pairs_ablation"): (70, "s3210_pairs_l0.8", "s3214_pairs_l5.0"),
+    ("FastMnistMosaic", "ShannonHamming", "pseudo_grad_ablation"): (40, "s3210_pseudo_l0.005", "s3214_pseudo_l0.05"),
+    ("FastMnistMosaic", "HashNet", "alpha_ablation"): (50, "s3210_a0.01", "s3214_a0.1"),
+    ("FastMnistMosaic", "JMLH", "nb_classes_ablation"): (20, "s3210_n100", "s3214_n100000"),
+    ("MnistMosaic", "ShannonHamming", "pseudo_grad_ablation"): (40, "s3210_pseudo_l0.005", "s3214_pseudo_l0.05"),
 }
 
 
@@ -50,14 +51,56 @@ def test_published_values():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("model, table", TABLES)
-def test_variant_tables(model, table):
-    nb_rows, first, last = TABLES[model, table]
-    header, rows = read_variants("FastMnistMosaic", model, table)
+# of all tasks
+TRAINER_KWARGS = {
+    "HashNetShannon": {"alpha": 0.05, "shannon_lambda": 0.0001},
+    "DPSH": {"quantization_coeff": 0.1},
+    "DCH": {"gamma": 20.0, "quantization_coeff": 0.1},
+    "SSCD": {"temperature": 0.05, "koleo_coeff": 30.0},
+    "GreedyHash": {"nb_classes": 10000, "quantization_coeff": 0.1},
+    "CSQ": {"nb_classes": 10000, "quantization_coeff": 0.0001},
+    "OrthoHash": {"nb_classes": 10000, "scale": 8.0, "margin": 0.2},
+}
+
+
+@pytest.mark.parametrize("task", ["FastMnistMosaic", "MnistMosaic", "OpenImagesMosaic"])
+@pytest.mark.parametrize("model", TRAINER_KWARGS)
+def test_values_of_the_papers(task, model):
+    config = load_config(task, model)
+    assert (config["name"], config["trainer_class"]) == ("main", f"{model}Trainer")
+    assert config["trainer_kwargs"].items() >= TRAINER_KWARGS[model].items()
+
+
+def test_hashnet_shannon_has_the_keys_of_both():
+    both, hashnet, shannon = (
+        load_config("FastMnistMosaic", model)["trainer_kwargs"]
+        for model in ("HashNetShannon", "HashNet", "ShannonHamming")
+    )
+    shannon = {key: value for key, value in shannon.items() if key.startswith("shannon_")}
+    assert both == {**hashnet, **shannon, "alpha": 0.05, "shannon_lambda": 0.0001}
+
+
+def test_other_models_of_shannon_hamming():
+    plain, pseudo, quad = (load_config("OpenImagesMosaic", model) for model in ("ShannonHamming", "PseudoSH", "SHQuad"))
+    gradient_type = "trainer_kwargs:shannon_gradient_kwargs:gradient_type"
+    assert differences(plain, pseudo) == [f'{gradient_type} "normal", not "pseudo-smooth"']
+    assert pseudo["trainer_kwargs"]["shannon_lambda"] == 0.03
+    assert differences(plain, quad) == [
+        "trainer_kwargs:shannon_lambda 0.03, not 0.01",
+        "trainer_kwargs:shannon_tuple_size 3, not 4",
+        "trainer_kwargs:shannon_shuffle_logits false, not true",
+    ]
+    assert quad["trainer_kwargs"]["shannon_tuple_cover_size"] == 3
+
+
+@pytest.mark.parametrize("task, model, table", TABLES)
+def test_variant_tables(task, model, table):
+    nb_rows, first, last = TABLES[task, model, table]
+    header, rows = read_variants(task, model, table)
     names = [row[header.index("name")] for row in rows]
     assert (len(rows), names[0], names[-1]) == (nb_rows, first, last)
     for number, row in enumerate(rows):
-        config = load_config("FastMnistMosaic", model, table, number)
+        config = load_config(task, model, table, number)
         assert config["seed"] == 3210 + number % 5
         assert config["name"].startswith(f"s{config['seed']}_")
         assert str(row[-1]) in config["name"]
@@ -77,11 +120,11 @@ def test_schedules_of_short_runs_end_with_them(model, table):
 
 
 def test_no_two_variants_of_a_model_share_a_name():
-    for model in ("ShannonHamming", "HashNet", "JMLH"):
+    for folder in (REPOSITORY / "configs").glob("*/*/"):
         names = ["main"]
-        for path in (REPOSITORY / "configs" / "FastMnistMosaic" / model).glob("*.json"):
+        for path in folder.glob("*.json"):
             if path.stem != "modelconfig":
-                header, rows = read_variants("FastMnistMosaic", model, path.stem)
+                header, rows = read_variants(folder.parent.name, folder.name, path.stem)
                 names += [row[header.index("name")] for row in rows]
         assert len(names) == len(set(names))
 

@@ -16,7 +16,14 @@ from equihash.datasets import MnistMosaic
 from equihash.errors import UserError
 from equihash.evaluation.in_training import evaluate_in_training
 from equihash.models import MnistMosaicCNN
-from equihash.trainers import HashNetTrainer, JMLHTrainer, ShannonHammingTrainer
+from equihash.trainers import (
+    GreedyHashTrainer,
+    HashNetShannonTrainer,
+    HashNetTrainer,
+    JMLHTrainer,
+    ShannonHammingTrainer,
+    SSCDTrainer,
+)
 
 MNIST = REPOSITORY / "data" / "datasets" / "Mnist" / "mnist.hdf5"
 TRAINERS = {
@@ -24,6 +31,9 @@ TRAINERS = {
     "Shannon-Hamming, two passes": (ShannonHammingTrainer, {"forward_passes": "two"}),
     "HashNet": (HashNetTrainer, {}),
     "JMLH": (JMLHTrainer, {"nb_classes": 7}),
+    "HashNet with the Shannon term": (HashNetShannonTrainer, {}),
+    "SSCD": (SSCDTrainer, {}),
+    "GreedyHash": (GreedyHashTrainer, {"nb_classes": 7}),
     "Muon": (HashNetTrainer, {"optim_class": "MuonWithAuxAdam"}),
 }
 

@@ -175,6 +175,22 @@ class Dataset:
         numbers = np.sort(drawn[np.sort(first)[:nb_classes]])
         return class_numbers_to_labels(numbers, self.bank_size, self.mosaic_shape).astype(np.int64)
 
+    def class_labels(self, classes: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+        """Draw one of some classes, such as `fixed_classes`, for each row of a batch.
+
+        Parameters
+        ----------
+        classes : int64 array (nb_classes, height, width)
+
+        Returns
+        -------
+        labels : int64 (size, height, width)
+        numbers : int64 tensor (size,) on the dataset's device
+            Their places in `classes`.
+        """
+        numbers = self.label_stream.randint(0, len(classes), self.size)
+        return classes[numbers], torch.from_numpy(numbers).to(self.device)
+
     def positive_pairs_batch(self) -> torch.Tensor:
         """Two instances of one class in each row: (size, 2, ...)."""
         return self.batch_from_labels(self.positive_pairs_labels())

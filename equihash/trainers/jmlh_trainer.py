@@ -39,12 +39,11 @@ class JMLHTrainer(Trainer):
         self.classifier = classifier
 
     def draw(self, generator: torch.Generator) -> tuple:
-        loader = self.loader
-        classes = loader.label_stream.randint(0, len(self.labels), loader.size)
+        labels, classes = self.loader.class_labels(self.labels)
         noise = 0.5
         if not self.deterministic:
-            noise = torch.rand(loader.size, self.network.k, generator=generator, device=loader.device)
-        return self.labels[classes], (torch.from_numpy(classes).to(loader.device), noise)
+            noise = torch.rand(len(labels), self.network.k, generator=generator, device=self.loader.device)
+        return labels, (classes, noise)
 
     def loss(self, logits: torch.Tensor, target) -> torch.Tensor:
         with autocast(self.loader.device, self.precision):
