@@ -63,7 +63,7 @@ def prediction_errors(rows: list[Row]) -> str:
     lines = [f"{PRR.short} among {size_text(largest)} items, predicted against measured:"]
     for way, predicted in ways.items():
         off = np.abs(np.array(predicted) - actual)
-        lines.append(f"  {way}: off by {PRR.format(off.mean())} on average, by {PRR.format(off.max())} at most")
+        lines.append(f"  {way}: off by {PRR.format(off.mean())} on average, {PRR.format(off.max())} at most")
     return "\n".join(lines)
 
 
