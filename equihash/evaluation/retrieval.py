@@ -179,9 +179,9 @@ def count_retrieved(
     return retrieved, relevant_retrieved
 
 
-def largest_bucket(index: InvertedIndex, database_codes: np.ndarray, sample_size: int = 1000) -> int:
-    """How many items share the commonest fingerprint, among those of evenly spaced items."""
-    rows = np.unique(np.linspace(0, max(len(database_codes) - 1, 0), sample_size).astype(np.int64))
+def largest_bucket(index: InvertedIndex, database_codes: np.ndarray) -> int:
+    """How many items share the commonest fingerprint, among those of 1,000 evenly spaced items."""
+    rows = np.unique(np.linspace(0, max(len(database_codes) - 1, 0), 1000).astype(np.int64))
     return int(index.count(np.ascontiguousarray(database_codes[rows])).max()) if len(database_codes) else 0
 
 

@@ -58,13 +58,9 @@ def draw_gallery(path: Path, database: EncodedDatabase, index: InvertedIndex, nb
                     axis.set_title(f"{MARKS[colour]}{item}", fontsize=8)
                 column += 2 + len(coloured)  # a column apart
         network = f"{files.experiment.model} {files.experiment.config['name']}"
+        about = plain(f"{network}, {files.database}: what one lookup retrieved")
         legend = "\u2713 blue: relevant   \u2717 orange: irrelevant   grey, dashed: missed"
-        figure.suptitle(
-            f"{plain(network)}, {plain(files.database)}: what one lookup retrieved\n{legend}\n",
-            fontsize=10,
-            x=0.005,
-            horizontalalignment="left",
-        )
+        figure.suptitle(f"{about}\n{legend}\n", fontsize=10, x=0.005, horizontalalignment="left")
 
 
 def _coloured(retrieved, relevant):
