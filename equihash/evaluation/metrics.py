@@ -115,7 +115,7 @@ class Metric:
 
 
 def _share(holds):
-    """Of how many it holds: bool (n,) to the rate and its interval."""
+    """The share of those that are true, bool (n,), and its interval."""
     return proportion(holds.sum(), len(holds))
 
 

@@ -27,7 +27,7 @@ def report(files: DatabaseFiles, nb_lookups: list[int] = (1,), nb_shards: int = 
     database, index = EncodedDatabase(files), None
     if nb_shards == 1:
         if nb_lookups:
-            _ = database.loader  # for the gallery; its images may have changed: better said before the work than after
+            _ = database.loader  # for the gallery; if its images have changed, it is refused before the work, not after
         index = load_index(files, database.fingerprints)
         counts = count(database, index, nb_lookups)
     else:

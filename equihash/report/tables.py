@@ -36,7 +36,7 @@ def rows_of(results: dict) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def note() -> str:
-    """What to know of the table, in one line."""
+    """What the table does not say by itself."""
     names = [metric.short for metric in columns() if metric.of is Pairs]
     return f"In brackets: 95% confidence intervals. {' and '.join(names)} are not of a single lookup."
 
