@@ -70,8 +70,7 @@ def _cells(lines):
         cells = []
         for metric in columns():
             mean, spread = (part.get(metric.key, math.nan) for part in (line.mean, line.spread))
-            is_best = math.isclose(
-                mean, best.get((line.nb_lookups, metric.key), math.nan)
-            )  # means may differ by rounding
+            # means of several seeds may differ by rounding
+            is_best = math.isclose(mean, best.get((line.nb_lookups, metric.key), math.nan))
             cells.append((metric.format(mean), "" if math.isnan(spread) else metric.format(spread), is_best))
         yield cells
