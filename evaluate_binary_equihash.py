@@ -44,6 +44,7 @@ def main():
     check_shard_arguments(args)
     if args.encode and args.nb_shards > 1:
         raise UserError("--encode is for an index in one piece: run encode.py and build_index.py first")
+    nb_lookups = [] if args.no_queries else sorted({1, *args.nb_lookups})
     all_results = []
     device = select_device(args.device)
     precision = select_precision(args.precision, device)
@@ -55,9 +56,9 @@ def main():
             encode_database(files, device, precision)
             build_index(files)
         if args.shard is not None and args.nb_shards > 1:
-            count_shard(files, args.nb_lookups, not args.no_queries, args.shard, args.nb_shards)
+            count_shard(files, nb_lookups, args.shard, args.nb_shards)
         else:
-            all_results.append(report(files, args.nb_lookups, not args.no_queries, args.nb_shards))
+            all_results.append(report(files, nb_lookups, args.nb_shards))
     if all_results:
         print(results_table(all_results))
     for experiment in experiments:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from equihash import errors
 from equihash.devices import add_device_argument
-from equihash.evaluation.querying import Searcher
 from equihash.experiment import add_experiment_arguments, database_files_from_arguments
+from equihash.querying import Searcher
 from equihash.report.search_gallery import draw_search
-from equihash.report.tables import answer
+from equihash.report.tables import answer, lookups_text
 
 
 def parse_arguments():
@@ -43,7 +43,7 @@ def main():
     times = ", ".join(f"{what} {milliseconds:.2f} ms" for what, milliseconds in searcher.milliseconds.items())
     plural = "y" if len(queries) == 1 else "ies"
     print(f"{len(queries)} quer{plural} among {len(searcher.items):,} items: {times}")
-    lookups = f"{args.nb_lookups} lookup{'s' * (args.nb_lookups > 1)} a query"
+    lookups = f"{lookups_text(args.nb_lookups)} a query"
     draw_search(files.folder / "search.png", searcher, queries, f"{files.experiment}\n{files.database}: {lookups}")
     print(files.folder / "search.png")
 

@@ -12,7 +12,8 @@ import argparse
 from equihash import errors
 from equihash.experiment import add_results_arguments
 from equihash.paths import DATA
-from equihash.studies import lookups
+from equihash.studies.lookups import study
+from equihash.studies.lookups_report import draw_study, format_study, prediction_errors
 
 
 def parse_arguments():
@@ -27,11 +28,11 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    rows = lookups.study(args.task, args.database_name, args.models, args.variant, args.nb_lookups)
-    print(lookups.format_study(rows, args.format))
-    print("\n".join(["", *lookups.prediction_errors(rows)]))
+    rows = study(args.task, args.database_name, args.models, args.variant, args.nb_lookups)
+    print(format_study(rows, args.format))
+    print(f"\n{prediction_errors(rows)}")
     path = DATA / "experiments" / args.task / f"lookups_{args.variant or 'all'}_{args.database_name}.png"
-    lookups.draw_study(path, rows, f"{args.task}, {args.database_name}")
+    draw_study(path, rows, f"{args.task}, {args.database_name}")
     print(f"drawn: {path}")
 
 

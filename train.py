@@ -24,8 +24,8 @@ from equihash.devices import (
     set_deterministic,
 )
 from equihash.errors import Diverged, Locked, UserError
-from equihash.evaluation.collect import is_evaluated
 from equihash.evaluation.in_training import evaluate_in_training
+from equihash.evaluation.results import is_evaluated
 from equihash.event_file import EventFile
 from equihash.experiment import DatabaseFiles, add_experiment_arguments, experiments_from_arguments
 from equihash.files import exists

@@ -21,7 +21,8 @@ from equihash.fingerprints import load_index
 from equihash.report.ablation import draw_ablations
 from equihash.report.drawing import figure_file, plain
 from equihash.report.gallery import draw_gallery
-from equihash.studies.lookups import Row, draw_study
+from equihash.studies.lookups import Row
+from equihash.studies.lookups_report import draw_study
 from equihash.studies.prediction import Prediction
 
 HOSTILE = """
@@ -55,7 +56,7 @@ OTHERS = [
 RUN = """
 import json, runpy, sys
 import matplotlib
-import equihash.prepare.perlin, equihash.report.ablation, equihash.studies.lookups
+import equihash.prepare.perlin, equihash.report.ablation, equihash.studies.lookups_report
 before = matplotlib.rcParams.copy()
 scripts, commands = json.load(sys.stdin)
 for sys.argv in commands:

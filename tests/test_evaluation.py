@@ -13,9 +13,8 @@ from scipy.stats import beta
 from equihash.evaluation.in_training import worst_entropies
 from equihash.evaluation.intervals import clopper_pearson, irrelevant_collision_rate
 from equihash.evaluation.metrics import METRICS, Answers, format_rate, score
-from equihash.evaluation.prefixes import prefix_sizes, prefix_truth
 from equihash.evaluation.results import set_size_edges, set_size_histogram, triplet_distances
-from equihash.evaluation.retrieval import count_in_prefix, count_retrieved
+from equihash.evaluation.retrieval import count_in_prefix, count_retrieved, prefix_sizes, prefix_truth
 from equihash.search import InvertedIndex, probe_codes
 
 
@@ -88,8 +87,8 @@ def test_a_prefix_is_a_database_of_its_own(seed, size, nb_shards):
     shards = [InvertedIndex.build(database, shard, nb_shards) for shard in range(nb_shards)]
     found = [count_in_prefix(encoded, shard, size, [1, 3]) for shard in shards]
     for number in (1, 3):
-        total = reduce(add, (each[size, number] for each in found))
-        assert total.negative_retrieved is None
+        total = reduce(add, (each for counts in found for each in counts if each.nb_lookups == number))
+        assert total.size == size and total.negative_retrieved is None
         for row in range(len(queried)):
             probes = {bytes(code) for code in probe_codes(logits[row : row + 1], number)[0]}
             expected = {item for item in range(size) if bytes(database[item]) in probes}

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from equihash import image_files
 from equihash.image_files import UnreadableImage, list_image_files, read_image
@@ -262,17 +262,17 @@ def test_limit_of_pillow(tmp_path, monkeypatch):
     Image.fromarray(COLOURS).save(tmp_path / "picture.png")
     monkeypatch.setattr(image_files, "LARGE", 9)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9)
-    decode, nb_inside, most_inside = image_files._to_8_bits, 0, 0
+    decode, nb_inside, most_inside = ImageFile.ImageFile.load, 0, 0
 
-    def watched(*arguments):
+    def watched(image):
         nonlocal nb_inside, most_inside
         nb_inside += 1
         most_inside = max(most_inside, nb_inside)
         time.sleep(0.01)
         nb_inside -= 1
-        return decode(*arguments)
+        return decode(image)
 
-    monkeypatch.setattr(image_files, "_to_8_bits", watched)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
     with ThreadPoolExecutor(4) as pool:
         assert all(np.array_equal(image, COLOURS) for image in pool.map(read_image, [tmp_path / "picture.png"] * 8))
     assert most_inside == 1

@@ -24,7 +24,7 @@ from torchvision.datasets import MNIST
 
 from equihash.datasets import MnistMosaic, NoisyOpenImagesMosaic
 from equihash.errors import UserError
-from equihash.image_files import list_image_files
+from equihash.image_files import list_image_files, read_image
 from equihash.prepare import mnist, openimages, perlin
 
 SHIPPED = Path(__file__).parent.parent / mnist.PATH
@@ -208,29 +208,38 @@ def test_folder_to_bank(place, pictures):
     assert bank.read_bytes() == once
 
 
-@pytest.mark.parametrize("stop_after", range(7))
-def test_interrupted_bank_is_resumed(tmp_path, pictures, monkeypatch, stop_after):
-    expected = openimages.prepare_open_images(pictures, tmp_path / "whole.hdf5")
-    seen = []
-    add_image = openimages._Journal.add_image
+def interrupt(pictures, output, name):
+    """A run that is interrupted when it comes to one of the pictures."""
 
-    def interrupted(journal, image):
-        if len(seen) == stop_after:
-            journal.rows_file.write(b"half an image")
-            journal.file.write('"half a li')
+    def interrupted(path, centre):
+        if path == pictures / name:
             raise KeyboardInterrupt
-        seen.append(0)
-        add_image(journal, image)
+        return read_image(path, centre=centre)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(openimages._Journal, "add_image", interrupted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openimages, "read_image", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5")
-    assert not (tmp_path / "bank.hdf5").exists()
-    centre, read = openimages._centre, []
-    monkeypatch.setattr(openimages, "_centre", lambda path: read.append(path) or centre(path))
-    assert openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5") == expected
+            openimages.prepare_open_images(pictures, output)
+
+
+@pytest.mark.parametrize("stop_after", range(7))
+def test_an_interrupted_bank_resumes(tmp_path, pictures, monkeypatch, stop_after):
+    expected = openimages.prepare_open_images(pictures, tmp_path / "whole.hdf5")
     unreadable = ["cut.png", "text.jpg"]
+    readable = [name for name in list_image_files(pictures) if name not in unreadable]
+    interrupt(pictures, tmp_path / "bank.hdf5", readable[stop_after])
+    assert not (tmp_path / "bank.hdf5").exists()
+    for kind, rest in (("partial", b"half an image"), ("journal", b'"half a li')):
+        with open(tmp_path / f".bank.hdf5.{kind}", "ab") as file:
+            file.write(rest)
+    read = []
+
+    def watched(path, centre):
+        read.append(path)
+        return read_image(path, centre=centre)
+
+    monkeypatch.setattr(openimages, "read_image", watched)
+    assert openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5") == expected
     assert len(read) <= 9 - stop_after + len(unreadable)  # what was done is not done again
     assert (tmp_path / "bank.hdf5").read_bytes() == (tmp_path / "whole.hdf5").read_bytes()
 
@@ -252,21 +261,22 @@ def test_mended_pictures_are_taken(tmp_path, pictures, monkeypatch, mended, cont
     assert (tmp_path / "bank.hdf5").read_bytes() == (tmp_path / "whole.hdf5").read_bytes()
 
 
-def test_changed_folder_starts_from_nothing(tmp_path, pictures):
-    journal = openimages._Journal(tmp_path / "bank.hdf5", ["another.png"])
-    with journal:
-        journal.add_image(picture(9, 180, 180))
+def test_a_changed_folder_starts_over(tmp_path, pictures):
+    Image.fromarray(picture(9)).save(pictures / "a.png")
+    interrupt(pictures, tmp_path / "bank.hdf5", list_image_files(pictures)[-1])
+    (pictures / "a.png").unlink()
     counts = openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5")
     assert counts == {"kept": 6, "duplicate": 1, "unreadable": 2}
 
 
-def test_lost_images_are_read_again(tmp_path, pictures):
+def test_lost_images_are_made_again(tmp_path, pictures):
     """The journal survived a crash that the images did not."""
-    journal = openimages._Journal(tmp_path / "bank.hdf5", list_image_files(pictures))
-    with journal:
-        journal.add_image(picture(9, 180, 180))
-    journal.rows_path.write_bytes(b"")
+    openimages.prepare_open_images(pictures, tmp_path / "whole.hdf5")
+    interrupt(pictures, tmp_path / "bank.hdf5", list_image_files(pictures)[-1])
+    assert (tmp_path / ".bank.hdf5.partial").stat().st_size > 180 * 180 * 3
+    (tmp_path / ".bank.hdf5.partial").write_bytes(b"")
     assert openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5")["kept"] == 6
+    assert (tmp_path / "bank.hdf5").read_bytes() == (tmp_path / "whole.hdf5").read_bytes()
 
 
 def test_files_that_are_no_pictures(place):

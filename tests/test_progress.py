@@ -1,6 +1,6 @@
 """Progress: a bar on a terminal, lines in a log file."""
 
-import math
+import importlib
 import sys
 from types import SimpleNamespace
 
@@ -13,9 +13,10 @@ from equihash import progress
 def clock(monkeypatch):
     """The time of day, in seconds; nothing has been written yet."""
     now = SimpleNamespace(seconds=0.0)
+    importlib.reload(progress)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now.seconds))
-    monkeypatch.setattr(progress._Lines, "last_line", -math.inf)
-    return now
+    yield now
+    importlib.reload(progress)
 
 
 OPTIONS = {"desc": "steps", "disable": False, "mininterval": 0, "miniters": 1}  # tqdm's own clock does not count

@@ -11,7 +11,7 @@ from conftest import REPOSITORY, quick
 from PIL import Image
 
 from equihash.datasets import Dataset, MnistMosaic
-from equihash.evaluation.querying import read_picture
+from equihash.querying import read_picture
 
 SEARCH = "search.py FastMnistMosaic DB HashNet -d cpu"
 FOLDER = "data/experiments/FastMnistMosaic/HashNet/main/current/test_DB"
@@ -112,8 +112,8 @@ def test_neither_codes_nor_labels_are_read_as_a_whole(indexed, database, monkeyp
     """All that a lookup needs is the index: it works without the fingerprints, and reads no checksummed file."""
     monkeypatch.setattr("equihash.labels.Labels.verify", None)
     monkeypatch.setattr("equihash.search.InvertedIndex.verify", None)
-    monkeypatch.setattr("equihash.evaluation.querying.MOST_SCANNED", 1299)
-    monkeypatch.setattr("equihash.evaluation.querying.members", None)
+    monkeypatch.setattr("equihash.querying.MOST_SCANNED", 1299)
+    monkeypatch.setattr("equihash.querying.members", None)
     codes = indexed.folder / FOLDER / "database_fingerprints.hdf5"
     codes.rename(codes.with_name("elsewhere"))
     try:

@@ -75,7 +75,7 @@ def test_a_metric_of_ones_own_is_one_entry(page, shared_workspace, monkeypatch, 
     def compute(answers):
         return 2 * answers.relevant_retrieved.sum() / (answers.retrieved.sum() + answers.relevant.sum()), (0.125, 0.875)
 
-    f1 = Metric("f1_score", "harmonic mean of precision and recall", Answers, compute, short="F1")
+    f1 = Metric("f1_score", "F1", "harmonic mean of precision and recall", Answers, compute)
     monkeypatch.setitem(METRICS, f1.key, f1)
     folder = shutil.copytree(page.parent, tmp_path / "copy")
     try:

@@ -387,7 +387,7 @@ def raising(error):
         (f"{ENCODE} -j 0 -n 3", "equihash.fingerprints.compute_logits", MemoryError(), "--nb_jobs"),
         (f"{INDEX} --force", "equihash.search.InvertedIndex.build_from_file", MemoryError("20 GiB"), "--memory_limit"),
         (EVALUATE, "equihash.evaluation.retrieval.count_retrieved", MemoryError(), "--nb_lookups"),
-        (f"{LABELS} --force", "equihash.labels._negative_pairs", MemoryError(), "-t"),
+        (f"{LABELS} --force", "h5py.Dataset.__setitem__", MemoryError(), "-t"),
     ],
 )
 def test_too_little_memory_names_a_knob(place, monkeypatch, command, where, error, knob):

@@ -232,13 +232,11 @@ def test_damaged_arrays_never_crash_and_are_found(tmp_path, monkeypatch, wide):
         monkeypatch.setattr(index_file, "WIDE_FROM", 10)
     path = tmp_path / "index"
     codes = random_codes(500, 8, 300, heavy=0.2)
-    content = saved(InvertedIndex.build(codes), path)
+    built = InvertedIndex.build(codes)
+    content = saved(built, path)
     rng = np.random.default_rng(0)
-    layout = index_file.Layout(*codes.shape)
-    starts, _ = layout.sections(2)
-    inside = np.concatenate(
-        [np.arange(start, start + rows * width) for start, (rows, width) in zip(starts, layout.shapes)]
-    )
+    arrays = [np.ascontiguousarray(array).tobytes() for array in (built.offsets, built.codes, built.ids)]
+    inside = np.concatenate([content.index(array) + np.arange(len(array)) for array in arrays])
     for _ in range(150):
         damaged = bytearray(content)
         for position in rng.choice(inside, rng.choice([1, 1, 20])):

@@ -9,7 +9,7 @@ import statistics
 import pytest
 from conftest import REPOSITORY, assert_same, quick
 
-from equihash.evaluation.collect import is_evaluated
+from equihash.evaluation.results import is_evaluated
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.files import locked
 from equihash.report.ablation import calls_for_log

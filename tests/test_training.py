@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import shutil
@@ -107,15 +108,26 @@ def test_gradients_are_clipped_and_logged():
     assert trainer.training_log == {1: entry}
 
 
+class Watched(ShannonHammingTrainer):
+    """Keeps the logits that its loss is given, and so their gradient."""
+
+    def loss(self, logits, target):
+        self.logits = logits
+        return super().loss(logits, target)
+
+
 def test_shuffled_partial_tuples():
-    trainer = make(ShannonHammingTrainer, shannon_tuple_size=4, shannon_shuffle_logits=True, shannon_lambda=1.0)
-    logits = torch.randn(50, 16)
-    trainer.loader.reseed(3)
-    shuffled = trainer._shannon_gradient(logits)
-    order = torch.from_numpy(MnistMosaic(MNIST, seed=3).label_stream.permutation(16))
-    plain, entropy = trainer.shannon_gradient(logits[:, order].contiguous())
-    torch.testing.assert_close(shuffled[0][:, order], plain)
-    torch.testing.assert_close(shuffled[1], entropy)
+    """Only the Shannon loss has a gradient: that of the logits in the order drawn, in their own order."""
+    lambdas = {"shannon_lambda": 1.0, "hamming_lambda": 0.0}
+    trainer = make(Watched, shannon_tuple_size=4, shannon_shuffle_logits=True, **lambdas)
+    trainer.train(1)
+    twin = MnistMosaic(MNIST, size=8, seed=0)
+    for _ in range(3):
+        twin.positive_pairs_labels()
+    order = torch.from_numpy(twin.label_stream.permutation(16))
+    plain, entropy = trainer.shannon_gradient(trainer.logits.detach().flatten(0, -2)[:, order].contiguous())
+    torch.testing.assert_close(trainer.logits.grad.flatten(0, -2)[:, order], plain)
+    assert trainer.aggregate()["shannon_entropy"] == pytest.approx(entropy.item() / trainer.nb_tuples)
 
 
 def test_the_logged_loss_is_whole():
@@ -128,14 +140,12 @@ def test_the_logged_loss_is_whole():
 
 
 def test_bfloat16_is_close_to_float32():
-    logits = {}
-    for precision in (torch.float32, torch.bfloat16):
-        trainer = make(ShannonHammingTrainer, precision=precision)
-        logits[precision] = trainer._forward(trainer.loader.positive_pairs_batch())
-        assert logits[precision].dtype == torch.float32
+    trainers = [make(Watched, precision=precision) for precision in (torch.float32, torch.bfloat16)]
+    for trainer in trainers:
         trainer.train(1)
-    error = (logits[torch.bfloat16] - logits[torch.float32]).norm() / logits[torch.float32].norm()
-    assert 0 < error < 0.05
+    exact, rounded = (trainer.logits for trainer in trainers)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).norm() / exact.norm() < 0.05
 
 
 @pytest.mark.parametrize(
@@ -143,7 +153,10 @@ def test_bfloat16_is_close_to_float32():
     [(["avx2"], torch.float32), (["avx2", "avx512_bf16"], torch.bfloat16), (["amx_bf16"], torch.bfloat16)],
 )
 def test_auto_is_the_fastest_native_precision(flags, expected, monkeypatch):
-    monkeypatch.setattr(devices, "_cpu_flags", lambda: flags)
+    cpuinfo, real = f"processor : 0\nflags : {' '.join(flags)}\n", open
+    monkeypatch.setattr(
+        "builtins.open", lambda path, *a: io.StringIO(cpuinfo) if path == "/proc/cpuinfo" else real(path, *a)
+    )
     cpu = torch.device("cpu")
     assert devices.native_precisions(cpu) == list(dict.fromkeys([torch.float32, expected]))
     assert select_precision("auto", cpu) == expected
@@ -319,7 +332,14 @@ def test_events_are_no_reason_to_fail(workspace, monkeypatch):
 
 
 def test_a_run_says_how_it_goes_on(workspace, monkeypatch):
-    monkeypatch.setattr("equihash.trainers.Trainer._take_step", lambda self: signal.raise_signal(signal.SIGINT))
+    draw = HashNetTrainer.draw
+
+    def interrupted(trainer, generator):
+        monkeypatch.undo()  # once
+        signal.raise_signal(signal.SIGINT)
+        return draw(trainer, generator)
+
+    monkeypatch.setattr(HashNetTrainer, "draw", interrupted)
     command = ["train.py", "FastMnistMosaic", "HashNet", "-v", "alpha_ablation", "-i", "all", "--precision", "float32"]
     code, output = workspace.run([*command, *quick("trainer_kwargs:optim_kwargs:betas:[0.5, 0.9]")])
     assert code == 130, output

@@ -6,7 +6,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from equihash.datasets import Dataset
 from equihash.devices import select_device
+from equihash.experiment import DatabaseFiles
 from equihash.fingerprints import Fingerprints, expected_work
 from equihash.provenance import check_provenance
 from equihash.state import build_loader, load_state
@@ -15,17 +17,13 @@ from equihash.state import build_loader, load_state
 class EncodedDatabase:
     """A database with its fingerprints and queries, all open and checked to belong together.
 
-    Parameters
-    ----------
-    files : DatabaseFiles
-
     Raises
     ------
     UserError
         Something is missing, unfinished or was made by something else.
     """
 
-    def __init__(self, files):
+    def __init__(self, files: DatabaseFiles):
         self.files, self._opened = files, {}
         self.labels, self.expected = expected_work(files)
         self.fingerprints = self._open(files.fingerprints, (len(self.labels.database), None))
@@ -35,7 +33,7 @@ class EncodedDatabase:
             self.expected[key] = made_by[key], f"{files.fingerprints} is"
         self.nbytes = self.codes.shape[1]
         self.triplets = self._open(files.triplets, (len(self.labels.negative_pairs), 3, self.nbytes)).values
-        # The whole file is read for that, meanwhile. No damage to it can do worse than wrong numbers until then.
+        # This reads the whole file, meanwhile. Until then, damage to it cannot do worse than wrong numbers.
         self._verification = ThreadPoolExecutor(1).submit(self.labels.verify)
 
     def verify(self):
@@ -43,8 +41,8 @@ class EncodedDatabase:
         self._verification.result()
 
     @cached_property
-    def loader(self):
-        """The dataset that makes the mosaics again, after checking that its images are the ones that were encoded."""
+    def loader(self) -> Dataset:
+        """The data set that makes the mosaics again, after checking that its images are those that were encoded."""
         experiment = self.files.experiment
         config = load_state(experiment.state_path, experiment.training_command())["config"]
         made_by = self.fingerprints.provenance
@@ -55,18 +53,18 @@ class EncodedDatabase:
         check_provenance(self.files.fingerprints, made_by, expected, self.files.command("encode.py"))
         return loader
 
-    def query_codes(self, sign):
+    def query_codes(self, sign: str) -> np.ndarray:
         """Fingerprints of the "positive" or "negative" queries: uint8 (Q, nbytes)."""
         shape = len(getattr(self.labels, f"{sign}_queries")), self.nbytes
         return self._open(self.files.queries(sign, "fingerprints"), shape).values
 
-    def query_logits(self, sign):
+    def query_logits(self, sign: str) -> np.ndarray:
         """Logits of the queries: float32 (Q, k)."""
         shape = len(getattr(self.labels, f"{sign}_queries")), 8 * self.nbytes
         return self._open(self.files.queries(sign, "logits"), shape, "logits").values
 
-    def ground_truth(self, sign):
-        """The relevant items of each query, none for the negative ones: (offsets int64 (Q+1), ids int64)."""
+    def ground_truth(self, sign: str) -> tuple[np.ndarray, np.ndarray]:
+        """The relevant items of each query, none for the negative ones: offsets int64 (Q+1), ids int64."""
         if sign == "positive":
             return self.labels.ground_truth
         return np.zeros(len(self.labels.negative_queries) + 1, dtype=np.int64), np.empty(0, dtype=np.int64)

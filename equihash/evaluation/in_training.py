@@ -2,24 +2,19 @@
 
 import numpy as np
 import torch
+from torch import nn
 
+from equihash.datasets import Dataset
 from equihash.inference import compute_logits
 
 
-def evaluate_in_training(network, loader, nb_pairs, seed, precision=torch.float32):
-    """Evaluate a network on random positive pairs.
+def evaluate_in_training(
+    network: nn.Module, loader: Dataset, nb_pairs: int, seed: int, precision: torch.dtype = torch.float32
+) -> dict:
+    """Evaluate a network on random positive pairs, the same for the same seed.
 
-    Negative pairs are made of neighbours: the first instance of a pair with the second of the next.
-
-    Parameters
-    ----------
-    network : nn.Module
-    loader : Dataset
-        Its random streams are left as they were.
-    nb_pairs : int
-    seed : int
-        Of the pairs; the same seed gives the same pairs at every evaluation.
-    precision : torch.dtype
+    Negative pairs are made of neighbours: the first instance of a pair with the second of the next. The random streams
+    of the data set are left as they were.
 
     Returns
     -------
@@ -49,21 +44,12 @@ def evaluate_in_training(network, loader, nb_pairs, seed, precision=torch.float3
     }
 
 
-def worst_entropies(bits, largest=4, chunk_size=4096):
-    """Smallest joint entropy of any s bits, for s = 1 to `largest` (at most 4).
+def worst_entropies(bits: torch.Tensor, chunk_size: int = 4096) -> dict[int, float]:
+    """Smallest joint entropy, in bits, of any s of some `bits`, bool (n, k), for s = 1 to 4.
 
     Counts how often all bits of a set are 1 for every set of up to four bits, by one matrix product of pairs of
     bits with pairs of bits, and gets all other joint counts from these by inclusion and exclusion: exact, as the
     counts are integers.
-
-    Parameters
-    ----------
-    bits : bool tensor (n, k)
-
-    Returns
-    -------
-    dict of int to float
-        Entropies in bits.
     """
     n, k = bits.shape
     device = bits.device
@@ -75,7 +61,7 @@ def worst_entropies(bits, largest=4, chunk_size=4096):
     position = torch.zeros((k, k), dtype=torch.long, device=device)
     position[left, right] = position[right, left] = torch.arange(len(left), device=device)
     worst = {}
-    for size in range(1, min(largest, k) + 1):
+    for size in range(1, min(4, k) + 1):
         members = torch.combinations(torch.arange(k, device=device), size)  # (sets, size)
         counts = torch.zeros((len(members), *[2] * size), dtype=torch.float64, device=device)
         for pattern in np.ndindex(*[2] * size):  # how often the bits of the pattern are all 1, the others anything

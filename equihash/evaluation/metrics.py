@@ -1,25 +1,21 @@
-"""The metrics: what each is called, what it means, how it is computed and written. Adding one is one entry."""
+"""The table of metrics: what each is called, what it means, how it is computed and written. A new one is one entry."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from equihash.evaluation.intervals import irrelevant_collision_rate, proportion
+from equihash.evaluation.intervals import Interval, irrelevant_collision_rate, proportion
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the queries retrieve with one number of lookups.
+    """What the queries retrieve with one number of lookups: numbers of items.
 
-    Attributes
-    ----------
-    retrieved, relevant, relevant_retrieved : int64 (P,)
-        Numbers of items, of the positive queries.
-    negative_retrieved : int64 (Q,)
-        Of the negative queries, to which nothing is relevant.
-    database_size : int
+    `retrieved`, `relevant` and `relevant_retrieved` are of the positive queries, int64 (P,); `negative_retrieved` is of
+    the negative ones, int64 (Q,), to which nothing is relevant.
     """
 
     retrieved: np.ndarray
@@ -29,36 +25,31 @@ class Answers:
     database_size: int
 
     @property
-    def sound(self):
+    def sound(self) -> np.ndarray:
         """Whether nothing irrelevant is retrieved: bool (P,)."""
         return self.retrieved == self.relevant_retrieved
 
     @property
-    def complete(self):
+    def complete(self) -> np.ndarray:
         """Whether everything relevant is retrieved: bool (P,)."""
         return self.relevant == self.relevant_retrieved
 
     @property
-    def nb_irrelevant(self):
+    def nb_irrelevant(self) -> int:
         """Irrelevant items that all queries together retrieve."""
         return (self.retrieved - self.relevant_retrieved).sum() + self.negative_retrieved.sum()
 
     @property
-    def nb_queries(self):
+    def nb_queries(self) -> int:
         return len(self.retrieved) + len(self.negative_retrieved)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """How near each other the fingerprints of pairs of instances are.
+    """How similar the fingerprints of pairs of instances are.
 
-    Attributes
-    ----------
-    positive_distances, negative_distances : int64 (k+1,)
-        Histograms of the Hamming distances of pairs of one class, and of two.
-    internal_collisions : int
-        Pairs of items of the database with the same fingerprint and different classes.
-    database_size, nb_classes : int
+    The distances are histograms of Hamming distances, int64 (k+1,), of pairs of one class and of pairs of two. Internal
+    collisions are pairs of items of the database with the same fingerprint and different classes.
     """
 
     positive_distances: np.ndarray
@@ -68,55 +59,63 @@ class Pairs:
     nb_classes: int
 
 
+def format_rate(value: float) -> str:
+    """Write a rate with three digits, ".513"; 1.00 is exactly 1, so that what only rounds to it is .999."""
+    if math.isnan(value):
+        return "-"
+    return f"{min(value, 0.999):.3f}".removeprefix("0") if value < 1 else f"{value:.2f}"
+
+
+def format_power(value: float, digits: int = 1) -> str:
+    """Write a number that may be tiny with its power of ten, "5.2e-8"."""
+    return "-" if math.isnan(value) else f"{value:.{digits}e}".replace("e+00", "").replace("e-0", "e-")
+
+
+def format_number(value: float) -> str:
+    """Write a number of any size with three digits, "0.0375" or "290"."""
+    return "-" if math.isnan(value) else f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number that says how good a network is.
 
     Attributes
     ----------
-    key : str
+    key
         Its key in results.json and its column in CSV files.
-    meaning : str
-    of : type
-        `Answers`: there is a value for each number of lookups; `Pairs`: one for the network.
-    compute : callable
-        Takes an instance of that; returns the value and its 95% interval (low, high) or None.
-    short : str or None
+    short
         Its name at the head of a table; None: it is in results.json only.
-    higher_is_better : bool
-    scientific : bool
-        Written like 5.2e-8; else like .513.
-    in_prefixes : bool
-        Measured in the prefixes of the database, too (see prefixes.py).
+    of
+        `Answers`: there is a value for each number of lookups; `Pairs`: one for the network.
+    compute
+        Takes an instance of that; returns the value and its 95% interval or None.
+    format
+        Writes a value.
+    in_prefixes
+        Whether it is also measured in the prefixes of the database (see `prefix_sizes`).
     """
 
     key: str
+    short: str | None
     meaning: str
     of: type
-    compute: Callable
-    short: str | None = None
+    compute: Callable[..., tuple[float, Interval | None]]
     higher_is_better: bool = True
-    scientific: bool = False
+    format: Callable[[float], str] = format_rate
     in_prefixes: bool = False
 
     @property
-    def name(self):
+    def name(self) -> str:
         return self.key.replace("_", " ")
 
-    def format(self, value):
-        return self._scientific(value, 1) if self.scientific else format_rate(value)
-
-    def format_interval(self, interval):
-        bounds = (self._scientific(bound, 0) if self.scientific else format_rate(bound) for bound in interval)
-        return f"[{' '.join(bounds)}]"
-
-    @staticmethod
-    def _scientific(value, digits):
-        return "-" if math.isnan(value) else f"{value:.{digits}e}".replace("e+00", "").replace("e-0", "e-")
+    def format_interval(self, interval: Interval) -> str:
+        write = partial(format_power, digits=0) if self.format is format_power else self.format
+        return f"[{' '.join(map(write, interval))}]"
 
 
 def _share(holds):
-    """Of how many it holds: bool (n,) to the rate and its interval."""
+    """The share of those that are true, bool (n,), and its interval."""
     return proportion(holds.sum(), len(holds))
 
 
@@ -132,115 +131,43 @@ def _irrelevant_pair_rate(answers):
 
 
 #: In the order of the columns of tables.
-METRICS = {
-    metric.key: metric
-    for metric in (
-        Metric(
-            "perfect_retrieval_rate",
-            "share of positive queries that retrieve exactly the items of their class",
-            Answers,
-            lambda answers: _share(answers.sound & answers.complete),
-            short="PRR",
-            in_prefixes=True,
-        ),
-        Metric(
-            "recall",
-            "share of the relevant items that are retrieved",
-            Answers,
-            lambda answers: proportion(answers.relevant_retrieved.sum(), answers.relevant.sum()),
-            short="recall",
-            in_prefixes=True,
-        ),
-        Metric(
-            "sound_rate",
-            "share of positive queries that retrieve nothing irrelevant",
-            Answers,
-            lambda answers: _share(answers.sound),
-            in_prefixes=True,
-        ),
-        Metric(
-            "complete_rate",
-            "share of positive queries that retrieve everything relevant",
-            Answers,
-            lambda answers: _share(answers.complete),
-            in_prefixes=True,
-        ),
-        Metric(
-            "true_positive_rate",
-            "share of positive queries that retrieve anything",
-            Answers,
-            lambda answers: _share(answers.retrieved > 0),
-            short="TPR",
-        ),
-        Metric(
-            "false_positive_rate",
-            "share of negative queries that retrieve anything",
-            Answers,
-            lambda answers: _share(answers.negative_retrieved > 0),
-            short="FPR",
-            higher_is_better=False,
-        ),
-        Metric(
-            "average_jaccard_index",
-            "overlap of the retrieved and the relevant set; two empty ones are the same",
-            Answers,
-            _average_jaccard_index,
-        ),
-        Metric(
-            "irrelevant_per_query",
-            "irrelevant items that a query retrieves, in the mean",
-            Answers,
-            lambda answers: (answers.nb_irrelevant / max(answers.nb_queries, 1), None),
-            higher_is_better=False,
-        ),
-        Metric(
-            "irrelevant_pair_rate",
-            "share of the irrelevant pairs of a query and an item that are retrieved",
-            Answers,
-            _irrelevant_pair_rate,
-            higher_is_better=False,
-            scientific=True,
-        ),
-        Metric(
-            "relevant_collision_rate",
-            "probability that two instances of one class have the same fingerprint",
-            Pairs,
-            lambda pairs: proportion(pairs.positive_distances[0], pairs.positive_distances.sum()),
-            short="RCR",
-        ),
-        Metric(
-            "irrelevant_collision_rate",
-            "probability that two instances of different classes have the same fingerprint",
-            Pairs,
-            lambda pairs: irrelevant_collision_rate(pairs.internal_collisions, pairs.database_size, pairs.nb_classes),
-            short="ICR",
-            higher_is_better=False,
-            scientific=True,
-        ),
-    )
-}
+METRICS = {metric.key: metric for metric in (
+    Metric("perfect_retrieval_rate", "PRR", "share of positive queries that retrieve exactly the items of their class",
+           Answers, lambda answers: _share(answers.sound & answers.complete), in_prefixes=True),
+    Metric("recall", "recall", "share of the relevant items that are retrieved",
+           Answers, lambda answers: proportion(answers.relevant_retrieved.sum(), answers.relevant.sum()),
+           in_prefixes=True),
+    Metric("sound_rate", None, "share of positive queries that retrieve nothing irrelevant",
+           Answers, lambda answers: _share(answers.sound), in_prefixes=True),
+    Metric("complete_rate", None, "share of positive queries that retrieve everything relevant",
+           Answers, lambda answers: _share(answers.complete), in_prefixes=True),
+    Metric("true_positive_rate", "TPR", "share of positive queries that retrieve anything",
+           Answers, lambda answers: _share(answers.retrieved > 0)),
+    Metric("false_positive_rate", "FPR", "share of negative queries that retrieve anything",
+           Answers, lambda answers: _share(answers.negative_retrieved > 0), higher_is_better=False),
+    Metric("average_jaccard_index", None, "overlap of the retrieved and the relevant set; two empty ones are the same",
+           Answers, _average_jaccard_index),
+    Metric("irrelevant_per_query", None, "mean number of irrelevant items that a query retrieves",
+           Answers, lambda answers: (answers.nb_irrelevant / max(answers.nb_queries, 1), None),
+           higher_is_better=False, format=format_number),
+    Metric("irrelevant_pair_rate", None, "share of the irrelevant pairs of a query and an item that are retrieved",
+           Answers, _irrelevant_pair_rate, higher_is_better=False, format=format_power),
+    Metric("relevant_collision_rate", "RCR", "probability that two instances of one class have the same fingerprint",
+           Pairs, lambda pairs: proportion(pairs.positive_distances[0], pairs.positive_distances.sum())),
+    Metric("irrelevant_collision_rate", "ICR",
+           "probability that two instances of different classes have the same fingerprint", Pairs,
+           lambda pairs: irrelevant_collision_rate(pairs.internal_collisions, pairs.database_size, pairs.nb_classes),
+           higher_is_better=False, format=format_power),
+)}  # fmt: skip
 
 
-def columns():
-    """The metrics that tables show: list of `Metric`."""
+def columns() -> list[Metric]:
+    """The metrics that tables show."""
     return [metric for metric in METRICS.values() if metric.short]
 
 
-def score(counts):
-    """Compute all metrics of `Answers` or of `Pairs`.
-
-    Returns
-    -------
-    dict
-        Of key to value, float; under `intervals` a dict of key to (low, high), of those that have an interval.
-    """
+def score(counts: Answers | Pairs) -> dict:
+    """Compute all metrics of some counts: {key: value}, and under `intervals` {key: interval} where there is one."""
     found = {metric.key: metric.compute(counts) for metric in METRICS.values() if metric.of is type(counts)}
     intervals = {key: interval for key, (_, interval) in found.items() if interval}
     return {**{key: float(value) for key, (value, _) in found.items()}, "intervals": intervals}
-
-
-def format_rate(value):
-    """Write a rate with three digits, ".513"; 1.00 is exactly 1, so that what only rounds to it is .999."""
-    if math.isnan(value):
-        return "-"
-    return f"{min(value, 0.999):.3f}".removeprefix("0") if value < 1 else f"{value:.2f}"

@@ -2,10 +2,13 @@
 
 import numpy as np
 
+from equihash.evaluation.encoded_database import EncodedDatabase
 from equihash.evaluation.intervals import proportion
 from equihash.evaluation.metrics import METRICS, Answers, Pairs, score
-from equihash.evaluation.prefixes import prefix_truth
-from equihash.files import write_json
+from equihash.evaluation.retrieval import Counts, Relevant, Retrieved, prefix_truth
+from equihash.experiment import DatabaseFiles
+from equihash.files import read_json, write_json
+from equihash.fingerprints import expected_work
 from equihash.provenance import provenance
 
 MAXIMUM_DISTANCE = 3
@@ -13,14 +16,8 @@ MAXIMUM_DISTANCE = 3
 WITH_RELEVANT = ("perfect_retrieval_rate", "complete_rate", "irrelevant_per_query", "irrelevant_pair_rate")
 
 
-def evaluate_database(database, counts):
-    """Turn the counts of a database into scores, and write results.json.
-
-    Parameters
-    ----------
-    database : EncodedDatabase
-    counts : Counts
-        Of the index, or of all its shards together.
+def evaluate_database(database: EncodedDatabase, counts: Counts) -> dict:
+    """Turn the counts of an index, or the sum of those of its shards, into scores, and write results.json.
 
     Returns
     -------
@@ -59,15 +56,33 @@ def evaluate_database(database, counts):
     return results
 
 
-def _results_of_queries(queries, ground_truth, size):
-    """The parts `lookups`, `set_sizes` and `database_sizes` of the results: see the README."""
+def fingerprints_of(results: dict) -> dict:
+    """The provenance of the fingerprints that results are of, empty in the published format."""
+    return results.get("provenance", {}).get("fingerprints", {})
+
+
+def is_evaluated(files: DatabaseFiles) -> bool:
+    """Whether results.json is there, and is of the present weights and labels."""
+    if not files.results.is_file():
+        return False
+    made_by = fingerprints_of(read_json(files.results))
+    return all(made_by.get(key) == value for key, (value, _) in expected_work(files)[1].items())
+
+
+def _results_of_queries(queries: list[Retrieved], ground_truth: Relevant, size: int) -> dict:
+    """The parts `lookups`, `set_sizes` and `database_sizes` of the results: see the README.
+
+    In prefixes all queries are also asked as if their relevant items of the whole database were added to the prefix:
+    there are many more of them in a small one. What would be retrieved then follows from the counts.
+    """
     lookups, database_sizes, nb_relevant = {}, {}, np.diff(ground_truth[0])
     set_sizes = {"edges": set_size_edges(size).tolist(), "relevant": set_size_histogram(nb_relevant, size)}
     set_sizes["lookups"] = {}
     nothing = np.empty(0, dtype=np.int64)
     in_prefixes = [key for key, metric in METRICS.items() if metric.in_prefixes]
-    for part, number in sorted(queries):
-        found, all_found = queries[part, number], queries[size, number].relevant_retrieved
+    relevant_in_whole = {found.nb_lookups: found.relevant_retrieved for found in queries if found.size == size}
+    for found in queries:
+        part, number, all_found = found.size, str(found.nb_lookups), relevant_in_whole[found.nb_lookups]
         relevant = np.diff(prefix_truth(ground_truth, part)[0])
         inside = np.flatnonzero(relevant)
         asked = [counts[inside] for counts in (found.retrieved, relevant, found.relevant_retrieved)]
@@ -75,40 +90,36 @@ def _results_of_queries(queries, ground_truth, size):
         irrelevant = found.retrieved - found.relevant_retrieved
         with_relevant = score(Answers(irrelevant + all_found, nb_relevant, all_found, nothing, part))
         prefix = database_sizes.setdefault(str(part), {"nb_positive_queries": len(inside), "lookups": {}})
-        prefix["lookups"][str(number)] = {
+        prefix["lookups"][number] = {
             **{key: scores[key] for key in in_prefixes},
             "intervals": {key: scores["intervals"][key] for key in in_prefixes if key in scores["intervals"]},
             "with_relevant": {key: with_relevant[key] for key in WITH_RELEVANT},
         }
         if part == size:
-            lookups[str(number)] = scores
-            set_sizes["lookups"][str(number)] = {
+            lookups[number] = scores
+            set_sizes["lookups"][number] = {
                 "positive": set_size_histogram(found.retrieved, size),
                 "negative": set_size_histogram(found.negative_retrieved, size),
             }
     return {"lookups": lookups, "set_sizes": set_sizes, "database_sizes": database_sizes}
 
 
-def set_size_edges(database_size):
+def set_size_edges(database_size: int) -> np.ndarray:
     """Bins of sizes of sets, int64, ten a decade: size s is in bin i where edges[i] <= s < edges[i + 1]."""
     decades = np.log10(database_size) + 0.3  # the last edge is beyond the largest set
     return np.concatenate([[0], np.unique(np.rint(10 ** np.arange(0, decades, 0.1)).astype(np.int64))])
 
 
-def set_size_histogram(sizes, database_size):
-    """Number of sets in each bin of `set_size_edges`: list of int."""
+def set_size_histogram(sizes: np.ndarray, database_size: int) -> list[int]:
+    """Number of sets in each bin of `set_size_edges`."""
     return np.histogram(sizes, set_size_edges(database_size))[0].tolist()
 
 
-def triplet_distances(codes):
+def triplet_distances(codes: np.ndarray) -> list[np.ndarray]:
     """Histograms of the Hamming distances of positive and negative pairs: two int64 arrays (k+1).
 
-    Parameters
-    ----------
-    codes : uint8 (T, 3, nbytes)
-        Anchor, positive, negative.
+    `codes` are uint8 (T, 3, nbytes): of an anchor, a positive and a negative.
     """
-    codes = np.asarray(codes)
     nb_bits = 8 * codes.shape[2]
     return [
         np.bincount(np.bitwise_count(codes[:, 0] ^ codes[:, other]).sum(1, dtype=np.int64), minlength=nb_bits + 1)

@@ -1,52 +1,112 @@
 """Counting what the queries of an indexed database retrieve.
 
-No set of retrieved items is ever made: an item is retrieved if its code is among the query's probes, so the
-number retrieved is a count of the index, and the relevant ones are found by looking at the codes of the ground
-truth. Both are cheap however many items share a code.
+No set of retrieved items is ever made: an item is retrieved if its code is among the query's probes, so the number
+retrieved is a count of the index, and the relevant ones are found by looking at the codes of the ground truth. Both are
+cheap however many items share a code.
+
+The same is counted in prefixes, which shows what grows and what falls with the number of items. The prefix of size n is
+the database of items 0 to n-1, with the fingerprints that they have. Its positive queries are those of the whole that
+have a relevant item in it, and what is relevant to one is what is relevant in the whole and has an id less than n. A
+class is drawn into the queries by its first item, so these are a fair sample of the classes of the prefix.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
-from equihash.evaluation.counts import Counts, Retrieved
-from equihash.evaluation.prefixes import prefix_sizes, prefix_truth
+from equihash.evaluation.encoded_database import EncodedDatabase
 from equihash.search import InvertedIndex, probe_codes
 
 PROBE_BLOCK = 1 << 18  # queries x probes handled at once
+SMALLEST_PREFIX = 1000
+
+Relevant = tuple[np.ndarray, np.ndarray]  # of queries: offsets int64 (Q+1), ids int64
 
 
-def count(database, index, nb_lookups):
-    """Count, in an index or in one shard of it, everything that scores are made of.
+@dataclass(frozen=True)
+class Retrieved:
+    """How many items the queries retrieve of a database, or a prefix of it, with a number of lookups each.
 
-    Parameters
+    Attributes
     ----------
-    database : EncodedDatabase
-    index : InvertedIndex
-    nb_lookups : sequence of int
-        Lookups a query: 1 for the fingerprint itself, more for multi-probing (Lv et al., VLDB 2007).
-
-    Returns
-    -------
-    Counts
+    size
+        Items of the database or prefix.
+    retrieved, relevant_retrieved : int64 (P,)
+        By the positive queries: items, and relevant ones among them.
+    negative_retrieved : int64 (Q,) or None
+        By the negative queries, which are asked of the whole database only.
     """
-    queries, size = {}, len(database.codes)
+
+    size: int
+    nb_lookups: int
+    retrieved: np.ndarray
+    relevant_retrieved: np.ndarray
+    negative_retrieved: np.ndarray | None = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
+    def __add__(self, other):
+        sums = {name: array + getattr(other, name) for name, array in self.arrays().items()}
+        return Retrieved(self.size, self.nb_lookups, **sums)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """All that the scores of an index are made of; those of its shards add up, as equal codes are in one shard.
+
+    Attributes
+    ----------
+    internal_collisions
+        Pairs of items with equal codes and different classes.
+    largest_bucket
+        Items that share the commonest code of a sample.
+    queries
+        By size, then by number of lookups; empty if queries were not asked.
+    """
+
+    internal_collisions: int
+    largest_bucket: int
+    queries: list[Retrieved]
+
+    def __add__(self, other):
+        return Counts(
+            self.internal_collisions + other.internal_collisions,
+            max(self.largest_bucket, other.largest_bucket),
+            [mine + others for mine, others in zip(self.queries, other.queries)],
+        )
+
+
+def count(database: EncodedDatabase, index: InvertedIndex, nb_lookups: list[int]) -> Counts:
+    """Count everything that scores are made of, in an index or in one shard of it.
+
+    A query has 1 lookup, of its fingerprint itself, or more by multi-probing (Lv et al., VLDB 2007).
+    """
+
+    def count_of(sign, number):
+        logits = database.query_logits(sign) if number > 1 else None
+        truth, codes = database.ground_truth(sign), database.query_codes(sign)
+        return count_retrieved(index, database.codes, truth, codes, logits, number)
+
+    queries, size = [], len(database.codes)
     with ThreadPoolExecutor(1) as pool:
         verification = pool.submit(index.verify)
+        for prefix in prefix_sizes(size) if nb_lookups else ():
+            queries += count_in_prefix(database, index, prefix, nb_lookups)
         for number in nb_lookups:
-            positive = count_of_queries(database, index, "positive", number)
-            negative_retrieved, _ = count_of_queries(database, index, "negative", number)
-            queries[size, number] = Retrieved(*positive, negative_retrieved)
+            negative_retrieved, _ = count_of("negative", number)
+            queries.append(Retrieved(size, number, *count_of("positive", number), negative_retrieved))
         collisions = index.internal_collisions(database.labels.class_numbers)
         largest = largest_bucket(index, database.codes)
-        for prefix in prefix_sizes(size) if queries else ():
-            queries |= count_in_prefix(database, index, prefix, nb_lookups)
         verification.result()
     return Counts(collisions, largest, queries)
 
 
-def count_in_prefix(database, index, size, nb_lookups):
-    """Count what the positive queries retrieve of a prefix of a database: a part of the `queries` of a `Counts`.
+def count_in_prefix(
+    database: EncodedDatabase, index: InvertedIndex, size: int, nb_lookups: list[int]
+) -> list[Retrieved]:
+    """Count what the positive queries retrieve of a prefix of a database.
 
     The codes of the prefix are indexed again, which takes a moment; of an index that is a shard, one shard of them.
     """
@@ -55,34 +115,44 @@ def count_in_prefix(database, index, size, nb_lookups):
     truth = prefix_truth(database.ground_truth("positive"), size)
     query_codes = database.query_codes("positive")
     logits = database.query_logits("positive") if max(nb_lookups) > 1 else None
-    return {
-        (size, number): Retrieved(*count_retrieved(part, codes, truth, query_codes, logits, number))
+    return [
+        Retrieved(size, number, *count_retrieved(part, codes, truth, query_codes, logits, number))
         for number in nb_lookups
-    }
+    ]
 
 
-def count_of_queries(database, index, sign, nb_lookups):
-    """`count_retrieved` for the "positive" or "negative" queries of an `EncodedDatabase`."""
-    logits = database.query_logits(sign) if nb_lookups > 1 else None
-    truth, codes = database.ground_truth(sign), database.query_codes(sign)
-    return count_retrieved(index, database.codes, truth, codes, logits, nb_lookups)
+def prefix_sizes(database_size: int) -> list[int]:
+    """Sizes of the prefixes: 1,000, 10,000, ... up to half of the database, which together cost a fraction of it."""
+    sizes = [SMALLEST_PREFIX]
+    while sizes[-1] <= database_size // 2:
+        sizes.append(10 * sizes[-1])
+    return sizes[:-1]
 
 
-def count_retrieved(index, database_codes, ground_truth, codes, logits, nb_lookups):
-    """Count what each query retrieves.
+def prefix_truth(ground_truth: Relevant, size: int) -> Relevant:
+    """What is relevant in the first `size` items; to some queries nothing may be."""
+    offsets, ids = ground_truth
+    inside = ids < size
+    return np.concatenate([[0], np.cumsum(inside)])[offsets], ids[inside]
+
+
+def count_retrieved(
+    index: InvertedIndex,
+    database_codes: np.ndarray,
+    ground_truth: Relevant,
+    codes: np.ndarray,
+    logits: np.ndarray | None,
+    nb_lookups: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count what each query retrieves of an index; of a shard, if it is one.
 
     Parameters
     ----------
-    index : InvertedIndex
-        If it is a shard, what is retrieved of it is counted.
     database_codes : uint8 (N, nbytes)
-    ground_truth : (offsets int64 (Q+1), ids int64)
-        The relevant items of each query.
     codes : uint8 (Q, nbytes)
         Fingerprints of the queries.
     logits : float32 (Q, k) or None
         Needed for more than one lookup.
-    nb_lookups : int
 
     Returns
     -------
@@ -109,9 +179,9 @@ def count_retrieved(index, database_codes, ground_truth, codes, logits, nb_looku
     return retrieved, relevant_retrieved
 
 
-def largest_bucket(index, database_codes, sample_size=1000):
-    """How many items share the commonest fingerprint, among those of evenly spaced items."""
-    rows = np.unique(np.linspace(0, max(len(database_codes) - 1, 0), sample_size).astype(np.int64))
+def largest_bucket(index: InvertedIndex, database_codes: np.ndarray) -> int:
+    """How many items share the commonest fingerprint, among those of 1,000 evenly spaced items."""
+    rows = np.unique(np.linspace(0, max(len(database_codes) - 1, 0), 1000).astype(np.int64))
     return int(index.count(np.ascontiguousarray(database_codes[rows])).max()) if len(database_codes) else 0
 
 

@@ -1,64 +1,92 @@
-"""Counting in each shard of an index on its own, and the sum of all."""
+"""Counting in each shard of an index alone: the counts are kept in files until they are summed."""
 
 from functools import reduce
 from operator import add
+from pathlib import Path
 
-from equihash.evaluation.counts import Counts
+import numpy as np
+
+from equihash._checksum import checksum
+from equihash.errors import Damaged, UserError
 from equihash.evaluation.encoded_database import EncodedDatabase
-from equihash.evaluation.prefixes import prefix_sizes
-from equihash.evaluation.retrieval import count
+from equihash.evaluation.retrieval import Counts, Retrieved, count, prefix_sizes
+from equihash.experiment import DatabaseFiles
+from equihash.files import atomic
 from equihash.fingerprints import index_metadata, load_index
+from equihash.hdf5 import Hdf5File, create_hdf5, set_provenance
 from equihash.provenance import provenance
 
 
-def count_shard(files, nb_lookups, queries, shard, nb_shards):
-    """Count in one shard of the index, and write the counts for `sum_of_shards`.
-
-    Parameters
-    ----------
-    files : DatabaseFiles
-    nb_lookups : sequence of int
-    queries : bool
-        False: only the collisions of the database.
-    shard, nb_shards : int
-    """
+def count_shard(files: DatabaseFiles, nb_lookups: list[int], shard: int, nb_shards: int):
+    """Count in one shard of the index, and write the counts for `sum_of_shards`."""
     database = EncodedDatabase(files)
     index = load_index(files, database.fingerprints, shard, nb_shards)
-    path = files.counts(shard, nb_shards)
-    counts = count(database, index, numbers_of_lookups(nb_lookups, queries))
+    counts = count(database, index, nb_lookups)
     database.verify()
-    counts.save(path, provenance(**_work(database, shard, nb_shards)))
+    path = files.counts(shard, nb_shards)
+    _save(path, counts, provenance(**_work(database, shard, nb_shards)))
     print(f"{files.experiment}: shard {shard} of {nb_shards}, {len(index):,} items: {path}")
 
 
-def sum_of_shards(database, numbers, nb_shards):
-    """Return the `Counts` of all shards together.
+def sum_of_shards(database: EncodedDatabase, nb_lookups: list[int], nb_shards: int) -> Counts:
+    """Add up what was counted in all shards.
 
     Raises
     ------
     UserError
-        The counts of a shard are missing, or of other fingerprints or numbers of lookups.
+        The counts of a shard are missing, damaged, or of other fingerprints or numbers of lookups.
     """
-    files, counts, lengths = database.files, [], {}
-    size, labels = len(database.codes), database.labels
-    of_positive = dict.fromkeys(("retrieved", "relevant_retrieved"), len(labels.positive_queries))
-    for number in numbers:
-        lengths |= {(prefix, number): of_positive for prefix in prefix_sizes(size)}
-        lengths[size, number] = {**of_positive, "negative_retrieved": len(labels.negative_queries)}
-    options = f" --nb_lookups {' '.join(map(str, numbers))}" if numbers else " --no_queries"
+    options = f" --nb_lookups {' '.join(map(str, nb_lookups))}" if nb_lookups else " --no_queries"
+    counts = []
     for shard in range(nb_shards):
-        command = files.command("evaluate_binary_equihash.py", shard, nb_shards) + options
-        path = files.counts(shard, nb_shards)
-        counts.append(Counts.load(path, _work(database, shard, nb_shards), lengths, command))
+        command = database.files.command("evaluate_binary_equihash.py", shard, nb_shards) + options
+        path, work = database.files.counts(shard, nb_shards), _work(database, shard, nb_shards)
+        counts.append(_load(path, database, work, nb_lookups, command))
     return reduce(add, counts)
-
-
-def numbers_of_lookups(nb_lookups, queries):
-    """The numbers of lookups to count: 1 and those given, ascending; none without queries."""
-    return sorted({1, *nb_lookups}) if queries else []
 
 
 def _work(database, shard, nb_shards):
     """What the counts of a shard say that they are of."""
     labels = database.labels.digest
     return {**index_metadata(database.fingerprints), "labels": labels, "shard": shard, "nb_shards": nb_shards}
+
+
+def _dataset_name(size, number, name):
+    return f"{size} {number} {name}"
+
+
+def _save(path: Path, counts: Counts, provenance: dict):
+    with atomic(path) as temporary, create_hdf5(temporary) as file:
+        arrays = {
+            _dataset_name(found.size, found.nb_lookups, name): array
+            for found in counts.queries for name, array in found.arrays().items()
+        }  # fmt: skip
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, compression=1)
+        numbers = {"internal_collisions": counts.internal_collisions, "largest_bucket": counts.largest_bucket}
+        checksums = {name: checksum(array) for name, array in arrays.items()}
+        set_provenance(file, {**provenance, **numbers, "checksums": checksums})
+
+
+def _load(path: Path, database: EncodedDatabase, work: dict, nb_lookups: list[int], command: str) -> Counts:
+    """Read the counts of one shard; `command` makes the file, for messages."""
+    whole, labels, queries = len(database.codes), database.labels, []
+    of_positive = dict.fromkeys(("retrieved", "relevant_retrieved"), len(labels.positive_queries))
+    of_all = {**of_positive, "negative_retrieved": len(labels.negative_queries)}
+    with Hdf5File(path, f": run {command}") as file:
+        made_by = file.provenance
+        if any(made_by.get(key) != value for key, value in work.items()):
+            raise UserError(f"{path} is of other fingerprints than those there now: run {command}")
+        for size in [*prefix_sizes(whole), whole]:
+            for number in nb_lookups:
+                arrays = {}
+                for name, length in (of_all if size == whole else of_positive).items():
+                    dataset = file.dataset(dataset_name := _dataset_name(size, number, name))
+                    if dataset is None:
+                        raise UserError(f"{path} has no counts of {number} lookups among {size} items: run {command}")
+                    counts = dataset.read() if (dataset.shape, dataset.dtype) == ((length,), np.int64) else None
+                    if counts is None or checksum(counts) != made_by["checksums"][dataset_name]:
+                        raise Damaged(f"{path} is damaged, or an older version wrote it ({name}): run {command}")
+                    arrays[name] = counts
+                queries.append(Retrieved(size, number, **arrays))
+    return Counts(made_by["internal_collisions"], made_by["largest_bucket"], queries)

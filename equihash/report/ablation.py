@@ -1,10 +1,11 @@
 """The picture of an ablation: a metric against the value that a variant table varies."""
 
 from itertools import cycle
+from pathlib import Path
 
 import numpy as np
 
-from equihash.evaluation.collect import ablated
+from equihash.evaluation.collect import Line, ablated
 from equihash.evaluation.metrics import METRICS
 from equihash.paths import DATA
 from equihash.report.drawing import BLUE, GREEN, ORANGE, RED, figure_file, plain
@@ -13,18 +14,10 @@ from equihash.report.tables import lookups_text
 METRIC = METRICS["perfect_retrieval_rate"]
 
 
-def draw_ablations(task, database, lines):
+def draw_ablations(task: str, database: str, lines: list[Line]) -> list[Path]:
     """Draw the perfect retrieval rate of every variant table among some lines that varies one number.
 
-    Parameters
-    ----------
-    task, database : str
-    lines : list of Line
-
-    Returns
-    -------
-    list of Path
-        data/experiments/TASK/MODEL/VARIANT_DATABASE.png, of the tables with two values or more.
+    Returns data/experiments/TASK/MODEL/VARIANT_DATABASE.png of each table with two values or more.
     """
     paths = []
     for model, variant in dict.fromkeys((line.model, line.variant) for line in lines if line.variant):
@@ -44,28 +37,23 @@ def _draw(path, title, key, values, lines):
         numbers = sorted({line.nb_lookups for line in lines})
         for number, colour, marker in zip(numbers, cycle((BLUE, ORANGE, GREEN, RED)), cycle("os^D")):
             part = sorted((line for line in lines if line.nb_lookups == number), key=lambda line: line.value)
-            means = [line.mean[METRIC.key] for line in part]
-            spreads = [line.spread[METRIC.key] for line in part]
-            axis.errorbar(
-                [line.value for line in part], means, np.nan_to_num(spreads), color=colour, marker=marker, markersize=5,
-                capsize=3, label=lookups_text(number),
-            )  # fmt: skip
+            points = [(line.value, line.mean[METRIC.key], np.nan_to_num(line.spread[METRIC.key])) for line in part]
+            style = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3}
+            axis.errorbar(*zip(*points), **style, label=lookups_text(number))
         if calls_for_log(values):
             axis.set_xscale("log")
             axis.minorticks_off()
             axis.set_xticks(ticks := _far_apart({line.value for line in lines}), [f"{value:g}" for value in ticks])
-        axis.set_xlabel(plain(key.split(":")[-1]))
-        axis.set_ylabel(METRIC.name)
-        axis.set_ylim(0, 1)
+        axis.set(xlabel=plain(key.split(":")[-1]), ylabel=METRIC.name, ylim=(0, 1))
         axis.grid(alpha=0.3)
         axis.legend()
-        seeds = sorted({line.nb_seeds for line in lines})
-        bars = "" if seeds == [1] else "\nbars: standard deviation over "
-        bars += "" if seeds == [1] else f"{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+        fewest, most = (extreme(line.nb_seeds for line in lines) for extreme in (min, max))
+        seeds = f"{fewest}-{most}" if fewest < most else most
+        bars = f"\nbars: standard deviation over {seeds} seeds" if most > 1 else ""
         axis.set_title(plain(title) + bars, fontsize=10)
 
 
-def calls_for_log(values):
+def calls_for_log(values: list[float]) -> bool:
     """Whether positive values are more evenly spaced by their ratios than by their differences."""
     values = np.unique(np.asarray(values, dtype=float))
     if len(values) < 3 or values[0] <= 0:

@@ -4,85 +4,73 @@ import csv
 import io
 import math
 
+from equihash.evaluation.collect import Line
 from equihash.evaluation.metrics import METRICS, columns
+from equihash.report.tables import markdown
 
 LEGEND = "{} marks the best mean of a column among lines of as many lookups; ± is the standard deviation over seeds."
 
 
-def format_lines(lines, form):
-    """Return the table of a list of `Line` as text, `form` one of "terminal", "markdown" and "csv"."""
+def format_lines(lines: list[Line], form: str) -> str:
+    """Return the table as text, `form` one of "terminal", "markdown" and "csv"."""
     return {"terminal": _terminal, "markdown": _markdown, "csv": _csv}[form](lines)
 
 
 def _terminal(lines):
     title = max(len(line.name) for line in lines) + 2
     text = [" ".join([" " * title, "lookups seeds", *(f"{metric.short:^13}" for metric in columns())])]
-    best, before = _best(lines), (None, None, None)
-    for line in lines:
-        this = line.model, line.variant, line.name
-        if this[:2] != before[:2]:
-            text.append(f"{line.model} {line.variant}")
-        name, before = "" if this == before else f"  {line.name}", this
-        numbers = f"{line.nb_lookups:>7} {line.nb_seeds:>5}"
-        cells = [_cell(line, metric, "±", "*" * _is_best(line, metric, best)) for metric in columns()]
-        text.append(" ".join([name.ljust(title), numbers, *(f"{cell:^13}" for cell in cells)]))
+    before = None, None
+    for line, cells in zip(lines, _cells(lines)):
+        table, this = f"{line.model} {line.variant}", (line.model, line.variant, line.name)
+        if table != before[0]:
+            text.append(table)
+        name = "" if this == before[1] else f"  {line.name}"
+        before = table, this
+        texts = [mean + "*" * is_best + (f"±{spread}" if spread else "") for mean, spread, is_best in cells]
+        numbers = f"{name:{title}} {line.nb_lookups:>7} {line.nb_seeds:>5}"
+        text.append(" ".join([numbers, *(f"{cell:^13}" for cell in texts)]))
     return "\n".join(each.rstrip() for each in [*text, LEGEND.format("*")])
 
 
 def _markdown(lines):
     head = ["model", "table", "configuration", "lookups", "seeds", *(metric.short for metric in columns())]
-    rows = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
-    best = _best(lines)
-    for line in lines:
-        cells = []
-        for metric in columns():
-            cell = _cell(line, metric, " ± ", "")
-            cells.append(f"**{cell}**" if _is_best(line, metric, best) else cell)
-        rows.append([line.model, line.variant, line.name, str(line.nb_lookups), str(line.nb_seeds), *cells])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{table}\n\n{LEGEND.format('Bold')}"
+    rows = []
+    for line, cells in zip(lines, _cells(lines)):
+        texts = [(f"{mean} ± {spread}" if spread else mean, is_best) for mean, spread, is_best in cells]
+        row = [line.model, line.variant, line.name, str(line.nb_lookups), str(line.nb_seeds)]
+        rows.append(row + [f"**{text}**" if is_best else text for text, is_best in texts])
+    return f"{markdown(head, rows, nb_names=3)}\n\n{LEGEND.format('Bold')}"
 
 
 def _csv(lines):
-    """All digits, and a column for each spread; what there is none of is empty."""
+    """All digits, and a column for each spread; a cell without a value is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [f"{metric.key}{part}" for metric in columns() for part in ("", "_std")]
     writer.writerow(["model", "variant", "configuration", "value", "nb_lookups", "nb_seeds", *names])
     for line in lines:
         pairs = [(line.mean.get(metric.key), line.spread.get(metric.key)) for metric in columns()]
-        values = ["" if value is None or math.isnan(value) else value for pair in pairs for value in pair]
-        value = "" if line.value is None else line.value
-        writer.writerow([line.model, line.variant, line.name, value, line.nb_lookups, line.nb_seeds, *values])
+        values = [None if value is None or math.isnan(value) else value for pair in pairs for value in pair]
+        writer.writerow([line.model, line.variant, line.name, line.value, line.nb_lookups, line.nb_seeds, *values])
     return text.getvalue().rstrip("\n")
 
 
-def _mean(line, metric):
-    return line.mean.get(metric.key, math.nan)
-
-
-def _best(lines):
-    """The best mean of each (number of lookups, metric) that two lines or more have."""
-    found = {}
+def _cells(lines):
+    """Yield of each line for all columns the mean, the spread (empty if there is none) and whether the mean is best."""
+    means = {}
     for line in lines:
         for key, value in line.mean.items():
             if not math.isnan(value):
-                found.setdefault((line.nb_lookups, key), []).append(value)
-    return {
+                means.setdefault((line.nb_lookups, key), []).append(value)
+    best = {
         (number, key): max(values) if METRICS[key].higher_is_better else min(values)
-        for (number, key), values in found.items() if len(values) > 1
+        for (number, key), values in means.items() if len(values) > 1
     }  # fmt: skip
-
-
-def _is_best(line, metric, best):
-    value = best.get((line.nb_lookups, metric.key), math.nan)
-    return math.isclose(_mean(line, metric), value)  # but for rounding: means of several seeds
-
-
-def _cell(line, metric, plus_minus, mark):
-    """A mean, its mark and its spread, as short as they can be."""
-    mean, spread = _mean(line, metric), line.spread.get(metric.key, math.nan)
-    if math.isnan(mean):
-        return "-"
-    text = metric.format(mean) + mark
-    return text if math.isnan(spread) else f"{text}{plus_minus}{metric.format(spread)}"
+    for line in lines:
+        cells = []
+        for metric in columns():
+            mean, spread = (part.get(metric.key, math.nan) for part in (line.mean, line.spread))
+            # means of several seeds may differ by rounding
+            is_best = math.isclose(mean, best.get((line.nb_lookups, metric.key), math.nan))
+            cells.append((metric.format(mean), "" if math.isnan(spread) else metric.format(spread), is_best))
+        yield cells

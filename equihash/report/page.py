@@ -3,61 +3,63 @@
 import base64
 import json
 import struct
+from dataclasses import dataclass
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from equihash.evaluation.metrics import columns
+from equihash.evaluation.metrics import METRICS, columns
+from equihash.experiment import DatabaseFiles
 from equihash.files import atomic
+from equihash.report.charts import OF_LOOKUPS, OF_SIZES
 from equihash.report.tables import collapse, note, rows_of
 
-# file name, heading, what is to be seen in it
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page."""
+
+    name: str  # of the file
+    heading: str
+    text: str
+
+    def inline(self, folder: Path) -> dict:
+        """What the template shows."""
+        content = (folder / self.name).read_bytes()
+        width, height = struct.unpack(">II", content[16:24])  # of a PNG, so that the page does not jump
+        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        return {"source": source, "heading": self.heading, "text": self.text, "width": width, "height": height}
+
+
+def _rates(curves):
+    *names, last = (METRICS[key].name for key in curves)
+    return f"{', '.join(names)} and {last}".capitalize()
+
+
 CHARTS = [
-    (
-        "lookups.png",
-        "Number of lookups",
-        "Perfect retrieval rate, recall and false positive rate against the number of lookups a query.",
-    ),
-    (
-        "database_sizes.png",
-        "Size of the database",
-        "Perfect retrieval rate and recall among the first 1,000, 10,000, ... items and among all: filled marks one "
-        "lookup, open marks the most lookups. The queries of each size are those with a relevant item in it.",
-    ),
-    (
-        "set_sizes.png",
-        "Sizes of the retrieved sets",
-        "How many items positive and negative queries retrieve, and how many are relevant to a positive query.",
-    ),
-    (
-        "hamming_distances.png",
-        "Hamming distances",
-        "Hamming distances of the fingerprints of two instances of one class (positive) and of two classes (negative).",
-    ),
-]
+    Picture("lookups.png", "Number of lookups", f"{_rates(OF_LOOKUPS)} against the number of lookups a query."),
+    Picture("database_sizes.png", "Size of the database",
+            f"{_rates(OF_SIZES)} among the first 1,000, 10,000, ... items and among all: filled marks one lookup, open "
+            "marks the most lookups. The queries of each size are those with a relevant item in it."),
+    Picture("set_sizes.png", "Sizes of the retrieved sets",
+            "How many items positive and negative queries retrieve, and how many are relevant to a positive query."),
+    Picture("hamming_distances.png", "Hamming distances",
+            "Hamming distances of the fingerprints of two instances of one class (positive) and of two classes "
+            "(negative)."),
+]  # fmt: skip
 GALLERY = [
-    (
-        "gallery.png",
-        "Gallery",
-        "Queries and what one lookup retrieved for each: perfect, incomplete and unsound answers. Blue frames are "
-        "relevant items, orange ones irrelevant items, dashed grey ones relevant items that were missed.",
-    ),
-]
+    Picture("gallery.png", "Gallery",
+            "Queries and what one lookup retrieved for each: perfect, incomplete and unsound answers. Blue frames are "
+            "relevant items, orange ones irrelevant items, dashed grey ones relevant items that were missed."),
+]  # fmt: skip
 TRAINING = [
-    ("training_curve.png", "Training curve", "Losses and in-training evaluations by step."),
-    ("instances.png", "Training instances", "Some classes, a row each, with several noisy instances."),
+    Picture("training_curve.png", "Training curve", "Losses and in-training evaluations by step."),
+    Picture("instances.png", "Training instances", "Some classes, a row each, with several noisy instances."),
 ]
 
 
-def write_page(path, files, results):
-    """Write the page, atomically, with the pictures that lie beside the results and beside the state.
-
-    Parameters
-    ----------
-    path : Path
-    files : DatabaseFiles
-    results : dict
-        What results.json holds.
-    """
+def write_page(path: Path, files: DatabaseFiles, results: dict):
+    """Write the page, atomically, with the pictures that lie beside the results and beside the state."""
     environment = Environment(
         loader=PackageLoader("equihash.report", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -71,9 +73,9 @@ def write_page(path, files, results):
         note=note(),
         rows=rows_of(results),
         warning=collapse(results),
-        charts=_pictures(files.folder, CHARTS),
-        gallery=_pictures(files.folder, GALLERY),
-        training=_pictures(files.experiment.folder, TRAINING),
+        charts=_inline(files.folder, CHARTS),
+        gallery=_inline(files.folder, GALLERY),
+        training=_inline(files.experiment.folder, TRAINING),
         step=fingerprints.get("step"),
         config=json.dumps(config, indent=2),
         provenance=json.dumps({**made_by, "fingerprints": fingerprints}, indent=2),
@@ -83,13 +85,5 @@ def write_page(path, files, results):
         temporary.write_text(html, encoding="utf-8")
 
 
-def _pictures(folder, pictures):
-    """Those of the pictures (name, heading, text) that are in the folder, as dicts for the template."""
-    found = []
-    for name, heading, text in pictures:
-        if (folder / name).is_file():
-            content = (folder / name).read_bytes()
-            width, height = struct.unpack(">II", content[16:24])  # of a PNG, so that the page does not jump
-            source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-            found.append({"source": source, "heading": heading, "text": text, "width": width, "height": height})
-    return found
+def _inline(folder, pictures):
+    return [picture.inline(folder) for picture in pictures if (folder / picture.name).is_file()]

@@ -3,48 +3,45 @@
 from equihash.evaluation.encoded_database import EncodedDatabase
 from equihash.evaluation.results import evaluate_database
 from equihash.evaluation.retrieval import count
-from equihash.evaluation.shards import numbers_of_lookups, sum_of_shards
+from equihash.evaluation.shards import sum_of_shards
+from equihash.experiment import DatabaseFiles
 from equihash.fingerprints import load_index
 from equihash.report.charts import draw_database_sizes, draw_hamming_distances, draw_lookups, draw_set_sizes
 from equihash.report.gallery import draw_gallery
 from equihash.report.page import write_page
 
 
-def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
+def report(files: DatabaseFiles, nb_lookups: list[int] = (1,), nb_shards: int = 1) -> dict:
     """Evaluate a database, write results.json, the pictures and report.html beside it, and return the results.
 
     Pictures of an earlier evaluation that this one does not make are removed.
 
     Parameters
     ----------
-    files : DatabaseFiles
-    nb_lookups : sequence of int
-        Lookups a query; 1 is always among them.
-    queries : bool
-        False: only the collision rates of the database and the triplets.
-    nb_shards : int
+    nb_lookups
+        Lookups a query, ascending from 1; empty: only the collision rates of the database and the triplets.
+    nb_shards
         More than 1: sum what `count_shard` counted in each shard of the index. Then there is no gallery, which shows
         single items.
     """
-    database, numbers = EncodedDatabase(files), numbers_of_lookups(nb_lookups, queries)
+    database, index = EncodedDatabase(files), None
     if nb_shards == 1:
-        if queries:
-            _ = database.loader  # for the gallery; its images may have changed: better said before the work than after
+        if nb_lookups:
+            _ = database.loader  # for the gallery; if its images have changed, it is refused before the work, not after
         index = load_index(files, database.fingerprints)
-        counts = count(database, index, numbers)
+        counts = count(database, index, nb_lookups)
     else:
-        index = None
-        counts = sum_of_shards(database, numbers, nb_shards)
+        counts = sum_of_shards(database, nb_lookups, nb_shards)
     results = evaluate_database(database, counts)
     positive, negative = (len(getattr(database.labels, f"{sign}_queries")) for sign in ("positive", "negative"))
-    asked = queries and positive + negative > 0
+    asked = bool(nb_lookups) and positive + negative > 0
     sizes = asked and positive > 0 and len(results["database_sizes"]) > 1
     pictures = [
         ("hamming_distances.png", True, draw_hamming_distances, results),
-        ("lookups.png", asked and len(numbers) > 1, draw_lookups, results),
+        ("lookups.png", asked and len(nb_lookups) > 1, draw_lookups, results),
         ("database_sizes.png", sizes, draw_database_sizes, results),
         ("set_sizes.png", asked, draw_set_sizes, results),
-        ("gallery.png", asked and nb_shards == 1, draw_gallery, database, index),
+        ("gallery.png", asked and index is not None, draw_gallery, database, index),
     ]
     drawn = []
     for name, wanted, draw, *of in pictures:

@@ -1,33 +1,22 @@
 """The picture of single queries and what they found."""
 
-from equihash.report.drawing import BLUE, GREEN, GREY, RED, figure_file, plain, show
+from pathlib import Path
+
+from equihash.querying import Query, Searcher
+from equihash.report.drawing import BLUE, GREEN, GREY, RED, figure_file, grid, plain, show
 
 COLOURS = {"relevant": GREEN, "irrelevant": RED, "missed": GREY, "unknown": BLUE}
 MOST_QUERIES = 10  # rows of the picture
 
 
-def draw_search(path, searcher, queries, title, nb_shown=6):
-    """Draw queries, a row each, with the first of the items that they found and missed.
-
-    Parameters
-    ----------
-    path : Path
-    searcher : Searcher
-    queries : list of Query
-        The first ten are drawn.
-    title : str
-    nb_shown : int
-        Items of a query.
-    """
+def draw_search(path: Path, searcher: Searcher, queries: list[Query], title: str, nb_shown: int = 6):
+    """Draw the first ten queries, a row each, with the first `nb_shown` of the items that they found and missed."""
     rows = [(query, _shown(query, nb_shown)) for query in queries[:MOST_QUERIES]]
     columns = max(4, *(1 + len(shown) for _, shown in rows))  # as wide as the title, at least
     height, width = searcher.loader.picture_shape
     size = (1.35 * columns, (1.35 * height / width + 0.42) * len(rows) + 0.6)
     with figure_file(path, size) as figure:
-        axes = figure.subplots(len(rows), columns, squeeze=False)
-        for axis in axes.flat:
-            axis.axis("off")
-        for (query, shown), row_axes in zip(rows, axes):
+        for (query, shown), row_axes in zip(rows, grid(figure, len(rows), columns)):
             show(row_axes[0], query.instance, searcher.loader)
             kind, _, name = query.name.partition(" ")
             row_axes[0].set_title(f"query: {kind}\n{plain(_shortened(name))}", fontsize=7)

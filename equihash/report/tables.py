@@ -1,10 +1,12 @@
 """Results as lines of text that fit a terminal."""
 
-from equihash.evaluation.metrics import Pairs, columns
+from equihash.evaluation.metrics import Metric, Pairs, columns, format_rate
+from equihash.labels import Labels
+from equihash.querying import Query
 
 
-def results_table(all_results):
-    """One row for each of the results and number of lookups, the intervals below the values: str."""
+def results_table(all_results: list[dict]) -> str:
+    """One row for each of the results and number of lookups, the intervals below the values."""
     width = max([len(_title(results, "64")) for results in all_results] + [8])
     first = all_results[0]
     lines = [
@@ -14,8 +16,8 @@ def results_table(all_results):
     ]
     for results in all_results:
         for title, cells in rows_of(results):
-            lines.append(f"{title:{width}} " + " ".join(f"{value:^11}" for value, _ in cells))
-            lines.append(" " * width + " " + " ".join(f"{interval:^11}" for _, interval in cells))
+            for head, part in ((title, 0), ("", 1)):
+                lines.append(" ".join([head.ljust(width), *(f"{cell[part]:^11}" for cell in cells)]))
         if warning := collapse(results):
             lines.append(f"warning: {results['name']}: {warning}")
     for metric in columns():
@@ -24,8 +26,8 @@ def results_table(all_results):
     return "\n".join(line.rstrip() for line in [*lines, note()])
 
 
-def rows_of(results):
-    """The rows of the table: [(title, [(value, its interval or "") of each of `columns`])], all str."""
+def rows_of(results: dict) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The rows of the table: a title, then the value and its interval (or nothing) in each of `columns`."""
     rows = []
     for number, row in results.get("lookups", {"1": None}).items():
         row = results if number == "1" else row  # the results have those of pairs, too
@@ -33,22 +35,22 @@ def rows_of(results):
     return rows
 
 
-def note():
-    """What to know of the table, in one line: str."""
+def note() -> str:
+    """What the table does not say by itself."""
     names = [metric.short for metric in columns() if metric.of is Pairs]
     return f"In brackets: 95% confidence intervals. {' and '.join(names)} are not of a single lookup."
 
 
-def collapse(results):
-    """What is wrong where a tenth of all items have one fingerprint; None where they do not."""
+def collapse(results: dict) -> str | None:
+    """What is wrong where a tenth of all items have one fingerprint."""
     if results["largest_bucket"] > results["database_size"] // 10 > 0:
         share = results["largest_bucket"] / results["database_size"]
         return f"collapsed, {share:.0%} of the items have one fingerprint"
     return None
 
 
-def answer(query, labels, nb_shown=20):
-    """What was found for a query, and up to `nb_shown` of the items with their `Labels`, as lines of text: str."""
+def answer(query: Query, labels: Labels, nb_shown: int = 20) -> str:
+    """What was found for a query, and the classes of the first items."""
     text = f"{query.name}: {len(query.found):,} found"
     if query.relevant is not None:
         relevant = int(query.relevant.sum())
@@ -63,9 +65,9 @@ def answer(query, labels, nb_shown=20):
     return "\n".join(lines)
 
 
-def in_training_line(step, which, results):
+def in_training_line(step: int, which: str, results: dict) -> str:
     """What train.py prints of an in-training evaluation."""
-    recall, precision = (" ".join(f"{value:.3f}" for value in results[key]) for key in ("recall", "precision"))
+    recall, precision = (" ".join(map(format_rate, results[key])) for key in ("recall", "precision"))
     entropies = " ".join(f"{value:.2f}" for value in results["worst_entropies"].values())
     return (
         f"step {step} {which}: at Hamming 0 1 2 recall {recall} precision {precision}; "
@@ -74,17 +76,30 @@ def in_training_line(step, which, results):
     )
 
 
-def lookups_text(number):
-    """A number of lookups, an int or a key of results.json, in words: "1 lookup", "64 lookups"."""
+def markdown(head: list[str], rows: list[list[str]], nb_names: int) -> str:
+    """A Markdown table, the columns after the first `nb_names` aligned to the right."""
+    rule = ["---"] * nb_names + ["---:"] * (len(head) - nb_names)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
+
+
+def lookups_text(number: int | str) -> str:
+    """A number of lookups in words: "1 lookup", "64 lookups"."""
     return f"{number} lookup{'s' if int(number) > 1 else ''}"
+
+
+def size_text(number: float) -> str:
+    """A number of items: "500", "10K", "1M", "100B"."""
+    for unit, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if number >= unit:
+            return f"{number / unit:g}{letter}"
+    return f"{number:g}"
 
 
 def _title(results, number):
     return f"{results['name']}, {lookups_text(number)}"
 
 
-def _cell(row, metric):
-    """A value and its interval."""
+def _cell(row: dict, metric: Metric) -> tuple[str, str]:
     if metric.key not in row:
         return "-", ""
     interval = row["intervals"].get(metric.key)

@@ -1,11 +1,14 @@
 """Pictures of training, as PNG files."""
 
+from pathlib import Path
+
+from equihash.datasets import Dataset
 from equihash.report.drawing import BLUE, GREEN, ORANGE, RED, figure_file, show
 
 
-def draw_instances(path, loader, nb_classes=4, nb_instances=6, seed=0):
+def draw_instances(path: Path, loader: Dataset, nb_classes: int = 4, nb_instances: int = 6):
     """Draw some classes, a row each, with several noisy instances: what a network is trained on."""
-    with loader.reseeded(seed):
+    with loader.reseeded(0):
         labels = loader.generate_labels(nb_classes, 1)[:, 0]
         instances = loader.batch_from_labels(labels, nb_instances=nb_instances)
     height, width = loader.picture_shape
@@ -18,7 +21,7 @@ def draw_instances(path, loader, nb_classes=4, nb_instances=6, seed=0):
         figure.suptitle(f"{nb_classes} classes, {nb_instances} instances each", fontsize=10)
 
 
-def draw_training_curve(path, training_log, results):
+def draw_training_curve(path: Path, training_log: dict, results: dict):
     """Draw the logged losses and the recall and worst entropies of the in-training evaluations by step.
 
     What is logged under another name that ends with "loss" has its own axis: parts of a loss differ from it in size.

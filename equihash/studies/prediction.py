@@ -33,37 +33,23 @@ WEIGHTS = norm.pdf(NORMAL) / norm.pdf(NORMAL).sum()
 class Prediction:
     """The rate in a database of any size, for one network and one number of lookups.
 
-    Attributes
-    ----------
-    complete_rate : float
-        C, the share of queries whose relevant items are all found.
-    mean, deviation : float
-        m and s, of the natural logarithm of the queries' irrelevant collision rates.
+    C is the share of queries whose relevant items are all found; `mean` and `deviation` are m and s, of the natural
+    logarithm of the queries' irrelevant collision rates.
     """
 
     complete_rate: float
     mean: float
     deviation: float
 
-    def __call__(self, size):
-        """Perfect retrieval rate among `size` items: float or array, as `size` is."""
+    def __call__(self, size: float | np.ndarray) -> float | np.ndarray:
+        """Perfect retrieval rate among `size` items."""
         return self.complete_rate * _nothing_else(size, self.mean, self.deviation)
 
 
-def measured(results, nb_lookups, largest=np.inf):
-    """What was measured with one number of lookups, in the database and its prefixes of at most `largest` items.
+def measured(results: dict, nb_lookups: int, largest: float = np.inf) -> dict[int, dict]:
+    """What results.json has for one number of lookups, of the database and its prefixes of at most `largest` items.
 
-    Parameters
-    ----------
-    results : dict
-        Of results.json.
-    nb_lookups : int
-    largest : int
-
-    Returns
-    -------
-    dict of int to dict
-        Of size, ascending, to the scores `with_relevant` and the number of queries, `nb_queries`.
+    By size, ascending: the scores `with_relevant` and the number of queries, `nb_queries`.
     """
     sizes = results["database_sizes"]
     nb_queries = sizes[str(results["database_size"])]["nb_positive_queries"]
@@ -73,7 +59,7 @@ def measured(results, nb_lookups, largest=np.inf):
     }  # fmt: skip
 
 
-def fit(rows):
+def fit(rows: dict[int, dict]) -> Prediction:
     """Fit a `Prediction` to `measured` rows by maximum likelihood.
 
     C is the complete rate; of the complete answers, the number of those without an irrelevant item is binomial at
@@ -92,8 +78,8 @@ def fit(rows):
     return Prediction(last["complete_rate"], *best.x.tolist())
 
 
-def from_mean_rates(rows, size):
-    """The rate among `size` items if all queries had the mean rates of the largest size measured: float."""
+def from_mean_rates(rows: dict[int, dict], size: float) -> float:
+    """The rate among `size` items if all queries had the mean rates of the largest size measured."""
     last = rows[max(rows)]
     return last["complete_rate"] * np.exp(-size * last["irrelevant_pair_rate"])
 

@@ -3,14 +3,17 @@
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from equihash.class_numbers import labels_to_class_numbers
+from equihash.datasets import Dataset
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.devices import select_device
 from equihash.errors import UserError
+from equihash.experiment import DatabaseFiles
 from equihash.fingerprints import open_index
 from equihash.image_files import UnreadableImage, read_image
 from equihash.inference import compute_logits, rows_at_once
@@ -28,11 +31,9 @@ class Query:
 
     Attributes
     ----------
-    name : str
-    instance : tensor
     label : integer array (h, w) or None
         None: a picture, of unknown class.
-    logits : float32 tensor (k,)
+    logits : float32 (k,)
     found : int64 array
         Items, ascending.
     relevant : bool array or None
@@ -45,11 +46,11 @@ class Query:
     instance: torch.Tensor
     label: np.ndarray | None
     logits: torch.Tensor
-    found: np.ndarray = None
-    relevant: np.ndarray = None
-    missed: np.ndarray = None
+    found: np.ndarray | None = None
+    relevant: np.ndarray | None = None
+    missed: np.ndarray | None = None
 
-    def relevance(self, row):
+    def relevance(self, row: int) -> str:
         """Whether the item found at `row` is "relevant" or "irrelevant"; "unknown" for a picture."""
         if self.relevant is None:
             return "unknown"
@@ -59,16 +60,11 @@ class Query:
 class Searcher:
     """A database that is open for queries; opening it takes no longer for a larger one.
 
-    Parameters
-    ----------
-    files : DatabaseFiles
-    device : str
-        As for `select_device`; auto: the kind that the database was encoded on, where there is one.
+    With `device` auto, queries are encoded on the kind of device that the database was encoded on, if there is one.
 
     Attributes
     ----------
-    items : ProceduralDatabase
-    milliseconds : dict
+    milliseconds
         What making the queries' mosaics ("mosaics"), the network ("network") and the look-ups ("lookups") took.
 
     Raises
@@ -77,7 +73,7 @@ class Searcher:
         Something is missing, or files do not belong together.
     """
 
-    def __init__(self, files, device="auto"):
+    def __init__(self, files: DatabaseFiles, device: str = "auto"):
         self.index, self.labels = open_index(files)
         made_by = self.index.metadata.get("fingerprints", {})
         if device == "auto" and made_by.get("device") == "cpu":
@@ -101,8 +97,8 @@ class Searcher:
         self.items = ProceduralDatabase(self.labels.database, self.loader, ENCODING_SEED)
         self.milliseconds = dict.fromkeys(("mosaics", "network", "lookups"), 0.0)
 
-    def by_id(self, item):
-        """The query for item `item` of the database: the same mosaic with the same noise, encoded in the same way."""
+    def by_id(self, item: int) -> Query:
+        """The query for an item of the database: the same mosaic with the same noise, encoded in the same way."""
         if not 0 <= item < len(self.items):
             raise UserError(f"--id {item}: the database has items 0 to {len(self.items) - 1}")
         with self._timed("mosaics"):
@@ -113,7 +109,7 @@ class Searcher:
         logits = self._logits(chunk[first : first + step])[row - first]
         return Query(f"item {item}", chunk[row], np.asarray(self.labels.database[item]), logits)
 
-    def by_label(self, numbers):
+    def by_label(self, numbers: list[int]) -> Query:
         """The query for a new instance of a class, given as bank image numbers, row by row."""
         shape, bank_size = self.labels.mosaic_shape, self.labels.bank_size
         text = f"--label {' '.join(map(str, numbers))}"
@@ -126,20 +122,13 @@ class Searcher:
             instance = ProceduralDatabase(label[None], self.loader, ENCODING_SEED)[0]
         return Query(f"class {' '.join(map(str, numbers))}", instance, label, self._logits(instance[None])[0])
 
-    def by_picture(self, path):
+    def by_picture(self, path: Path) -> Query:
         """The query for a picture file, of any format, that has the size of a mosaic."""
         instance = read_picture(path, self.loader)
         return Query(f"picture {path}", instance, None, self._logits(instance[None])[0])
 
-    def search(self, queries, nb_lookups):
-        """Fill in what each of some queries finds, and whether it is relevant.
-
-        Parameters
-        ----------
-        queries : list of Query
-        nb_lookups : int
-            By multi-probing.
-        """
+    def search(self, queries: list[Query], nb_lookups: int):
+        """Fill in what each of some queries finds by multi-probing, and whether it is relevant."""
         nb_bits = 8 * self.index.nbytes_per_code
         if not 1 <= nb_lookups <= 2 ** min(nb_bits, 24):
             raise UserError(f"--nb_lookups must be 1 to {2 ** min(nb_bits, 24)}, not {nb_lookups}")
@@ -172,7 +161,7 @@ class Searcher:
         self.milliseconds[what] += 1000 * (time.perf_counter() - start)
 
 
-def read_picture(path, loader):
+def read_picture(path: Path, loader: Dataset) -> torch.Tensor:
     """Read a picture file as an instance of a data set, without noise.
 
     Raises
