@@ -5,23 +5,23 @@ python encode.py FastMnistMosaic 10MDB ShannonHamming --job_id 3 --nb_jobs 10   
 torchrun --nproc_per_node gpu encode.py FastMnistMosaic 10MDB ShannonHamming --build_index   (merges by itself)
 """
 
-import argparse
-
-from equihash import distributed, errors
-from equihash.devices import (
+from equihash import distributed
+from equihash.command_line import (
     add_device_argument,
+    add_experiment_arguments,
     add_memory_argument,
     add_precision_argument,
-    select_device,
-    select_precision,
+    argument_parser,
+    database_files_from_arguments,
+    run,
 )
+from equihash.devices import select_device, select_precision
 from equihash.errors import UserError
-from equihash.experiment import add_experiment_arguments, database_files_from_arguments
 from equihash.fingerprints import build_index, encode_database
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_experiment_arguments(parser)
     add_device_argument(parser)
     add_precision_argument(parser)
@@ -50,4 +50,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main, "-n/--nb_jobs, for smaller shares; for the index, a smaller --memory_limit")
+    run(main, "-n/--nb_jobs, for smaller shares; for the index, a smaller --memory_limit")

@@ -5,19 +5,22 @@ python search.py FastMnistMosaic 10MDB ShannonHamming --label 12 7 9999 3 --nb_l
 python search.py FastMnistMosaic 10MDB ShannonHamming --picture mosaic.png
 """
 
-import argparse
 from pathlib import Path
 
-from equihash import errors
-from equihash.devices import add_device_argument
+from equihash.command_line import (
+    add_device_argument,
+    add_experiment_arguments,
+    argument_parser,
+    database_files_from_arguments,
+    run,
+)
 from equihash.evaluation.querying import Searcher
-from equihash.experiment import add_experiment_arguments, database_files_from_arguments
 from equihash.report.search_gallery import draw_search
 from equihash.report.tables import answer
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_experiment_arguments(parser)
     queries = parser.add_mutually_exclusive_group(required=True)
     queries.add_argument("--id", type=int, nargs="+", default=[], metavar="N", help="items of the database, from 0")
@@ -49,4 +52,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main, "-d cpu")
+    run(main, "-d cpu")

@@ -33,7 +33,7 @@ CHECKS = {
     "equihash.search.inverted_index.InvertedIndex": "verify",
     "equihash.evaluation.encoded_database": "check_provenance",
     "equihash.evaluation.results": "provenance",
-    "equihash.state": "weights_digest check_same_config",
+    "equihash.state": "weights_digest work_differences",
     "equihash.provenance": "provenance check_provenance",
     "equihash.datasets.dataset.Dataset": "digest",
 }

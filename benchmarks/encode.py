@@ -21,9 +21,10 @@ import torch
 from shannon import seconds
 from train_step import plain_forward
 
+from equihash.command_line import add_device_argument
 from equihash.config import load_config
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
-from equihash.devices import add_device_argument, native_precisions, select_device
+from equihash.devices import native_precisions, select_device
 from equihash.fingerprints import IDENTITY, RowFile, encode_items
 from equihash.inference import compute_logits
 from equihash.state import build_loader, build_network

@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
+from equihash.command_line import add_device_argument
 from equihash.datasets import NoisyOpenImagesMosaic
 from equihash.datasets.color import hls_to_rgb, rgb_to_hls, shift_hue_and_lightness
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, OVERLAP, RESOLUTIONS, SUB_BATCH, WIDTH, put_together
 from equihash.datasets.perlin import PerlinNoise
-from equihash.devices import add_device_argument, select_device
+from equihash.devices import select_device
 
 BANK_SIZE, NB_MAPS = 300, 300
 COLOR_OPERATIONS = 38  # on planes, in shift_hue_and_lightness

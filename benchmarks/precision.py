@@ -15,9 +15,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import torch
 
-from equihash import errors
-from equihash.devices import add_device_argument, select_device
-from equihash.experiment import add_experiment_arguments, experiments_from_arguments
+from equihash.command_line import add_device_argument, add_experiment_arguments, experiments_from_arguments, run
+from equihash.devices import select_device
 from equihash.inference import compute_logits
 from equihash.state import build_loader, build_network, load_state, load_weights
 
@@ -28,10 +27,9 @@ def main():
     add_device_argument(parser)
     parser.add_argument("--pairs", type=int, default=20_000, help="pairs of instances (default: 20000)")
     args = parser.parse_args()
-    args.load_checkpoint = None
     device = select_device(args.device)
     (experiment,) = experiments_from_arguments(args)
-    state = load_state(experiment.state_path, experiment.training_command())
+    state = load_state(experiment.state_path)
     network = build_network(state["config"], device).eval()
     load_weights(network, state["net"], experiment.state_path)
     loader = build_loader(state["config"], "test", device, seed=0)
@@ -56,4 +54,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    run(main)

@@ -17,7 +17,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import torch
 
-from equihash.devices import add_device_argument, select_device
+from equihash.command_line import add_device_argument
+from equihash.devices import select_device
 from equihash.losses import ShannonGradient, training_tuples
 
 NB_BITS = 64

@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from shannon import BASELINE_TUPLES, gathering_gradient, gflop, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
+from equihash.command_line import add_device_argument
 from equihash.config import find_class, load_config
-from equihash.devices import add_device_argument, native_precisions, select_device
+from equihash.devices import native_precisions, select_device
 from equihash.losses import training_tuples
 from equihash.state import build_loader, build_network
 

@@ -1,6 +1,5 @@
 """The one place that decides where tensors live."""
 
-import argparse
 import ctypes
 import os
 
@@ -25,11 +24,6 @@ def keep_freed_memory():
     mallopt(-2, 2**28)  # M_TOP_PAD: the heap grows by that much
 
 
-def add_device_argument(parser):
-    """Add `-d/--device` to an argparse parser."""
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: auto)")
-
-
 def select_device(name="auto"):
     """Return the `torch.device` called `name`: auto (CUDA where there is one), cpu, cuda or cuda:i.
 
@@ -48,24 +42,11 @@ def select_device(name="auto"):
         raise UserError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:INDEX")
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError(f"device {name!r} was asked for, but PyTorch sees no CUDA device; use -d cpu")
+            raise UserError(f"device {name!r} was asked for, but PyTorch sees no CUDA device: use cpu")
         if (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"device {name!r} does not exist: there are {torch.cuda.device_count()} CUDA devices")
         torch.cuda.set_device(device)
     return device
-
-
-PRECISIONS = ("float32", "bfloat16", "auto")
-
-
-def add_precision_argument(parser):
-    """Add `--precision` to an argparse parser."""
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="float32",
-        help="what the network computes in; auto: bfloat16 where the hardware has it (default: float32)",
-    )
 
 
 def select_precision(name, device):
@@ -97,25 +78,6 @@ def _cpu_flags():
             return next((line.split() for line in file if line.startswith("flags")), [])
     except OSError:
         return []
-
-
-def add_memory_argument(parser):
-    """Add `--memory_limit` to an argparse parser; its value is in bytes."""
-    parser.add_argument(
-        "--memory_limit",
-        type=parse_size,
-        default="8G",
-        metavar="SIZE",
-        help="memory to build the index in, e.g. 512M or 16G: less means reading the fingerprints more often",
-    )
-
-
-def parse_size(text):
-    """Turn "512M" or "16G" into bytes."""
-    number, unit = text[:-1], text[-1:].upper()
-    if unit not in ("M", "G") or not number.isdecimal() or not int(number):
-        raise argparse.ArgumentTypeError(f"a size is such as 512M or 16G, not {text!r}")
-    return int(number) << {"M": 20, "G": 30}[unit]
 
 
 def autocast(device, precision):

@@ -107,18 +107,18 @@ def write_json(path, content):
         temporary.write_text(json.dumps(finite, indent=1) + "\n")
 
 
-def read_json(path, hint=""):
+def read_json(path):
     """Return the content of the JSON file `path`.
 
     Raises
     ------
     UserError
-        The file is missing (the message ends with `hint`) or is not JSON.
+        The file is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist{hint}") from None
+        raise UserError(f"{path} does not exist") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
 

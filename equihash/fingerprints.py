@@ -18,7 +18,7 @@ import torch
 from equihash import distributed
 from equihash._checksum import checksums
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
-from equihash.errors import Damaged, UserError
+from equihash.errors import Damaged, Remedy, UserError
 from equihash.files import atomic, digest_of, exists, locked, naming, write_all
 from equihash.hdf5 import Hdf5File, create_dataset, create_hdf5, set_provenance
 from equihash.inference import compute_logits
@@ -58,31 +58,31 @@ def encode_database(files, device, precision=torch.float32, flush_freq=20, job_i
         Something is missing or does not fit.
     """
     if nb_jobs < 1:
-        raise UserError(f"--nb_jobs must be at least 1, not {nb_jobs}")
+        raise UserError(f"nb_jobs must be at least 1, not {nb_jobs}")
     if job_id is None and nb_jobs > 1:
-        raise UserError(f"--nb_jobs {nb_jobs} needs --job_id 0 to {nb_jobs - 1}: which share is this?")
+        raise UserError(f"nb_jobs {nb_jobs} needs job_id 0 to {nb_jobs - 1}: which share is this?")
     if not 0 <= (job_id or 0) < nb_jobs:
-        raise UserError(f"--job_id must be 0 to {nb_jobs - 1} (--nb_jobs {nb_jobs}), not {job_id}")
+        raise UserError(f"job_id must be 0 to {nb_jobs - 1} (nb_jobs {nb_jobs}), not {job_id}")
     if flush_freq < 1:
-        raise UserError(f"--flush_freq must be at least 1, not {flush_freq}")
+        raise UserError(f"flush_freq must be at least 1, not {flush_freq}")
     nb_processes = distributed.nb_processes()
     if nb_processes > 1:
         if job_id is not None:
-            raise UserError("torchrun gives each process its share: leave out --job_id and --nb_jobs")
+            raise UserError("torchrun gives each process its share: leave out job_id and nb_jobs")
         job_id, nb_jobs = distributed.rank(), nb_processes
     experiment = files.experiment
-    state = load_state(experiment.state_path, experiment.training_command())
-    labels = Labels(files.labels, experiment.task)
+    state = load_state(experiment.state_path, Remedy("train", experiment))
+    labels = Labels(files.labels)
     loader = build_loader(state["config"], files.which, device)
     if labels.mosaic_shape != loader.mosaic_shape:
         raise UserError(
             f"{files.labels} is for mosaics of {labels.mosaic_shape}, {experiment.task} makes {loader.mosaic_shape}: "
-            "make labels with the right --mosaic_shape"
+            "make labels with the right mosaic_shape"
         )
     if labels.bank_size > loader.bank_size:
         raise UserError(
             f"{files.labels} is for a bank of {labels.bank_size} images, the {files.which} split has "
-            f"{loader.bank_size}: make labels with a smaller --bank_size"
+            f"{loader.bank_size}: make labels with a smaller bank_size"
         )
     labels.verify()
     network = build_network(state["config"], device)
@@ -279,7 +279,7 @@ class RowFile:
             if found.get(key) != provenance[key]:
                 raise UserError(
                     f"{self.path} was encoded with {key} {found.get(key)}, not {provenance[key]}: "
-                    f"use --{key} {found.get(key)}, or delete it"
+                    f"use {key} {found.get(key)}, or delete it"
                 )
         return True
 
@@ -305,8 +305,8 @@ class Fingerprints:
     Parameters
     ----------
     path : Path
-    command : str
-        What makes the file, for messages.
+    remedy : Remedy
+        What makes the file, for errors.
     expected : dict
         See `check_provenance`.
     shape : tuple
@@ -328,30 +328,30 @@ class Fingerprints:
         The file is missing, unfinished, damaged or made by something else.
     """
 
-    def __init__(self, path, command, expected, shape, name="codes"):
-        with Hdf5File(path, f": run {command}") as file:
+    def __init__(self, path, remedy, expected, shape, name="codes"):
+        with Hdf5File(path, remedy) as file:
             dataset, size, written_checksums = (file.dataset(part) for part in (name, "size", "checksums"))
             if dataset is None or size is None or size.shape != (1,):
-                raise UserError(f"{path} is not a fingerprint file (no {name} or size): run {command}")
+                raise UserError(f"{path} is not a fingerprint file (no {name} or size)", remedy)
             self.provenance = file.provenance
-            check_provenance(path, self.provenance, expected, command)
+            check_provenance(path, self.provenance, expected, remedy)
             fits = len(dataset.shape) == len(shape) and all(b in (a, None) for a, b in zip(dataset.shape, shape))
             if not fits or dataset.dtype != (np.uint8 if name == "codes" else np.float32) or not dataset.shape[-1]:
-                raise UserError(f"{path} has {name} {dataset.dtype} {dataset.shape}, not {shape}: run {command}")
+                raise UserError(f"{path} has {name} {dataset.dtype} {dataset.shape}, not {shape}", remedy)
             written = int(size.read()[0])
             if written != len(dataset):
-                raise UserError(f"{path} is unfinished ({written} of {len(dataset)} rows): run {command}")
+                raise UserError(f"{path} is unfinished ({written} of {len(dataset)} rows)", remedy)
             self.values = dataset.map()
             self.checksums = checksums(self.values.reshape(-1, dataset.shape[-1]), CHUNK_SIZE)
             if written_checksums is not None and not np.array_equal(self.checksums, written_checksums.map()):
-                raise Damaged(f"{path} is damaged: run {command}")
+                raise Damaged(f"{path} is damaged", remedy)
 
 
 def expected_work(files):
     """Return the `Labels` of a database, and what fingerprints must say to be of them and of the present weights."""
     experiment = files.experiment
-    state = load_state(experiment.state_path, experiment.training_command())
-    labels = Labels(files.labels, experiment.task)
+    state = load_state(experiment.state_path, Remedy("train", experiment))
+    labels = Labels(files.labels)
     return labels, {
         "weights": (weights_digest(state["net"]), f"{experiment.state_path} is"),
         "labels": (labels.digest, f"{files.labels} is"),
@@ -368,14 +368,14 @@ def merge_shards(files, nb_jobs, force=False):
         A shard is missing, unfinished, or made by other weights, labels, images or precision than the first.
     """
     if nb_jobs < 1:
-        raise UserError(f"--nb_jobs must be at least 1, not {nb_jobs}")
+        raise UserError(f"nb_jobs must be at least 1, not {nb_jobs}")
     labels, expected = expected_work(files)
     nb_items, width, made_by, found_checksums = len(labels.database), None, None, []
     for job_id in range(nb_jobs):  # one is open at a time: there may be more than a process may open
-        command = f"{files.command('encode.py')} --job_id {job_id} --nb_jobs {nb_jobs}"
+        remedy = Remedy("encode_database", files, job_id=job_id, nb_jobs=nb_jobs)
         expected |= {"job_id": (job_id, "this is"), "nb_jobs": (nb_jobs, "this is")}
         first, last = job_range(nb_items, job_id, nb_jobs)
-        shard = Fingerprints(files.shard(job_id, nb_jobs), command, expected, (last - first, width))
+        shard = Fingerprints(files.shard(job_id, nb_jobs), remedy, expected, (last - first, width))
         found_checksums.append(shard.checksums)
         if not job_id:
             made_by, width = shard.provenance, shard.values.shape[1]
@@ -385,9 +385,9 @@ def merge_shards(files, nb_jobs, force=False):
     all_checksums = np.concatenate(found_checksums)
     if exists(files.fingerprints) and not force:
         try:
-            there = Fingerprints(files.fingerprints, "", {}, (nb_items, None))
+            there = Fingerprints(files.fingerprints, None, {}, (nb_items, None))
             if there.provenance == made_by and np.array_equal(there.checksums, all_checksums):
-                print(f"{files.fingerprints} is merged already (--force merges again)")
+                print(f"{files.fingerprints} is merged already (force merges again)")
                 return
         except UserError:
             pass  # damaged, or not complete
@@ -423,14 +423,14 @@ def build_index(files, force=False, memory_limit=8 * 2**30, shard=0, nb_shards=1
     """
     path = files.index(shard, nb_shards)
     labels, expected = expected_work(files)
-    command = files.command("encode.py")
-    fingerprints = Fingerprints(files.fingerprints, command, expected, (len(labels.database), None))
+    remedy = Remedy("encode_database", files)
+    fingerprints = Fingerprints(files.fingerprints, remedy, expected, (len(labels.database), None))
     if exists(path) and not force:
         try:
             index = InvertedIndex.load(path)
             if is_index_of(index, fingerprints, shard, nb_shards):
                 index.verify()
-                print(f"{path} is built already (--force builds again)")
+                print(f"{path} is built already (force builds again)")
                 return
         except UserError as error:
             print(f"{error}: building again")
@@ -443,9 +443,9 @@ def build_index(files, force=False, memory_limit=8 * 2**30, shard=0, nb_shards=1
 
 def load_index(files, fingerprints, shard=0, nb_shards=1):
     """Load the index of a database, or a shard, after checking that it is of these `Fingerprints`."""
-    index, path, command = _map_index(files, shard, nb_shards)
+    index, path, remedy = _map_index(files, shard, nb_shards)
     if not is_index_of(index, fingerprints, shard, nb_shards):
-        raise UserError(f"{path} is of other fingerprints than {files.fingerprints}: run {command}")
+        raise UserError(f"{path} is of other fingerprints than {files.fingerprints}", remedy)
     return index
 
 
@@ -459,21 +459,21 @@ def open_index(files):
     InvertedIndex, Labels
     """
     labels, expected = expected_work(files)
-    index, path, command = _map_index(files, 0, 1)
+    index, path, remedy = _map_index(files, 0, 1)
     made_by = index.metadata.get("fingerprints", {})
-    check_provenance(path, made_by, expected, f"{files.command('encode.py')} --build_index")
+    check_provenance(path, made_by, expected, Remedy("encode_database and build_index", files))
     if index.database_size != len(labels.database):
-        raise UserError(f"{path} is of {index.database_size:,} items, {files.labels} of {len(labels.database):,}: "
-                        f"run {command}")  # fmt: skip
+        sizes = f"{index.database_size:,} items, {files.labels} of {len(labels.database):,}"
+        raise UserError(f"{path} is of {sizes}", remedy)
     return index, labels
 
 
 def _map_index(files, shard, nb_shards):
     path = files.index(shard, nb_shards)
-    command = files.command("build_index.py", shard, nb_shards)
+    remedy = Remedy("build_index", files, **({} if nb_shards == 1 else {"shard": shard, "nb_shards": nb_shards}))
     if not path.is_file():
-        raise UserError(f"{path} does not exist: run {command}")
-    return InvertedIndex.load(path, mmap=True), path, command
+        raise UserError(f"{path} does not exist", remedy)
+    return InvertedIndex.load(path, mmap=True), path, remedy
 
 
 def is_index_of(index, fingerprints, shard, nb_shards):

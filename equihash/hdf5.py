@@ -24,8 +24,8 @@ class Hdf5File:
     Parameters
     ----------
     path : path
-    hint : str
-        The end of error messages: how to make the file.
+    remedy : Remedy or None
+        What makes the file, for errors.
 
     Raises
     ------
@@ -37,10 +37,10 @@ class Hdf5File:
         The system cannot read the file, which the error names. All methods raise this, too.
     """
 
-    def __init__(self, path, hint=""):
-        self.path, self.hint = path, hint
+    def __init__(self, path, remedy=None):
+        self.path, self.remedy = path, remedy
         if not exists(path):
-            raise UserError(f"{path} does not exist{hint}")
+            raise UserError(f"{path} does not exist", remedy)
         self.raw = _Input(path)
         try:
             with self._reading():
@@ -110,7 +110,7 @@ class Hdf5File:
             if isinstance(error, OSError) and error.errno:  # of the system: too many open files to import a codec
                 raise
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            raise Damaged(f"{self.path} is damaged, or no HDF5 file ({reason}){self.hint}") from error
+            raise Damaged(f"{self.path} is damaged, or no HDF5 file ({reason})", self.remedy) from error
 
 
 class Dataset:

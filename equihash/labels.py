@@ -19,7 +19,7 @@ import numpy as np
 
 from equihash._checksum import checksum
 from equihash.class_numbers import class_numbers_to_labels, labels_to_class_numbers
-from equihash.errors import UserError
+from equihash.errors import Damaged, Remedy, UserError
 from equihash.files import atomic, digest_of, sample_digest
 from equihash.hdf5 import Hdf5File, create_dataset, create_hdf5, set_provenance
 from equihash.progress import progress_bar
@@ -95,8 +95,6 @@ class Labels:
     Parameters
     ----------
     path : Path
-    task : str
-        For the message where there is no such file.
 
     Attributes
     ----------
@@ -107,10 +105,10 @@ class Labels:
         Of all labels; of samples of them where the file has no checksums.
     """
 
-    def __init__(self, path, task):
+    def __init__(self, path):
         self.path = path = Path(path)
-        self.command = f"python generate_labels.py {task} {path.stem} -b ... -d ... -p ... -n ... -t ... -m H W"
-        with Hdf5File(path, f": make it with: {self.command}") as file:
+        self.remedy = Remedy("generate_labels", path)
+        with Hdf5File(path, self.remedy) as file:
             datasets = {name: file.dataset(name) for name in NAMES}
             for name, dataset in datasets.items():
                 if dataset is None or dataset.dtype.kind != "u" or len(dataset.shape) != 3 + (name == NAMES[3]):
@@ -166,7 +164,7 @@ class Labels:
                 raise self._damaged(name)
 
     def _damaged(self, what):
-        return UserError(f"{self.path}: {what} is damaged: make the labels again, with --force: {self.command} --force")
+        return Damaged(f"{self.path}: {what} is damaged", self.remedy)
 
     def class_numbers(self, ids):
         """Class numbers of database items: uint64, one for each of `ids`."""
@@ -245,7 +243,7 @@ def _negative_queries(stream, database, bank_size, nb_classes, needed):
         if needed and not fraction:
             raise UserError(
                 f"all {nb_classes} classes are in the database: there are no negative queries; "
-                "use -n 0, a larger bank (-b) or a smaller database (-d)"
+                "use nb_negative_queries 0, a larger bank_size or a smaller database_size"
             )
 
     def accept(candidates):
@@ -298,13 +296,13 @@ def _negative_pairs(stream, nb_classes, nb_pairs):
 
 def _check_arguments(bank_size, nb_classes, mosaic_shape, database_size, nb_positive, nb_negative, nb_pairs, seed):
     if min(mosaic_shape) < 1 or not 0 <= seed < 2**32:
-        raise UserError("-m H W must be at least 1 1, and -s 0 to 2^32 - 1")
+        raise UserError("mosaic_shape must be at least 1 1, and seed 0 to 2^32 - 1")
     if bank_size < 1 or database_size < 1 or min(nb_positive, nb_negative, nb_pairs) < 0:
-        raise UserError("sizes must be positive: -b and -d at least 1, -p, -n and -t at least 0")
+        raise UserError("bank_size and database_size must be at least 1, the numbers of queries and pairs at least 0")
     if nb_classes > 2**63:
-        raise UserError(f"{nb_classes} classes do not fit in 63 bits: use a smaller bank (-b) or mosaic (-m)")
+        raise UserError(f"{nb_classes} classes do not fit in 63 bits: use a smaller bank_size or mosaic_shape")
     if nb_pairs and nb_classes < 2:
-        raise UserError("negative pairs need at least two classes: use -t 0 or a larger bank (-b)")
+        raise UserError("negative pairs need at least two classes: use nb_negative_pairs 0 or a larger bank_size")
 
 
 def _blocks(array):

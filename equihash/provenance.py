@@ -28,7 +28,7 @@ def work_of(experiment, config, device, precision):
     }
 
 
-def check_provenance(path, found, expected, command):
+def check_provenance(path, found, expected, remedy):
     """Refuse a file that something else made than what is there now.
 
     Parameters
@@ -38,16 +38,16 @@ def check_provenance(path, found, expected, command):
         The file's provenance; what it does not say (files in the published format say nothing) is not checked.
     expected : dict of str to (value, str)
         What it must say, and where that comes from.
-    command : str
-        What makes the file anew.
+    remedy : Remedy
+        What makes the file again.
 
     Raises
     ------
     UserError
-        It names both sides and the command.
+        It names both sides.
     """
     for key, (value, source) in expected.items():
         if found.get(key, value) != value:
             at = f" (step {found['step']})" if key == "weights" and "step" in found else ""
             why = {"weights": ": training went on", "labels": ": the labels were made again"}.get(key, "")
-            raise UserError(f"{path} is of {key} {found[key]}{at}, {source} of {value}{why}; run {command}")
+            raise UserError(f"{path} is of {key} {found[key]}{at}, {source} of {value}{why}", remedy)

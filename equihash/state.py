@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from equihash.config import complete, differences, find_class
-from equihash.errors import OUT_OF_MEMORY, Diverged, UserError
+from equihash.errors import Diverged, Remedy, UserError, is_out_of_memory
 from equihash.files import atomic, digest_of, exists
 
 # what may differ between a saved and a resumed run: how long it is and what is looked at on the way
 RUN_LENGTH_KEYS = ("nb_steps", "eval_freq", "eval_size")
+START_AGAIN = Remedy("train", load=False)
 
 
 def build_network(config, device):
@@ -103,14 +104,14 @@ def save_state(path, config, network, trainer, results, provenance):
         temporary.write_bytes(content.getbuffer())
 
 
-def load_state(path, command):
+def load_state(path, remedy=None):
     """Read state.pth, ours or one in the published format, without running any code of it.
 
     Parameters
     ----------
     path : Path
-    command : str
-        What makes the file, for the message where there is none.
+    remedy : Remedy or None
+        What makes the file, for the error where there is none.
 
     Returns
     -------
@@ -123,7 +124,7 @@ def load_state(path, command):
         The file is missing, damaged, or not a state.
     """
     if not exists(path):
-        raise UserError(f"{path} does not exist: train first with: {command}")
+        raise UserError(f"{path} does not exist", remedy)
     _check_archive(path)
     try:
         with torch.serialization.safe_globals(_published_types()):
@@ -131,8 +132,7 @@ def load_state(path, command):
     except pickle.UnpicklingError:
         raise UserError(f"{path} is refused: it is damaged, or holds more than tensors, numbers and text") from None
     except Exception as error:  # what a damaged file can make PyTorch raise is not known
-        no_memory = isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
-        if no_memory or isinstance(error, OSError) and error.errno:
+        if is_out_of_memory(error) or isinstance(error, OSError) and error.errno:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as a state, it is damaged: {reason}") from None
@@ -199,7 +199,7 @@ def load_trainer(trainer, saved, path):
         raise
     except Exception as error:  # what values that do not fit make PyTorch raise is not known
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} does not fit this training: {reason}; use --no_load to start again") from error
+        raise UserError(f"{path} does not fit this training: {reason}", START_AGAIN) from error
 
 
 def _try_a_step(trainer):
@@ -233,28 +233,29 @@ def load_weights(network, weights, path):
         raise UserError(f"{path} is of another network: {lines[min(1, len(lines) - 1)].strip()}") from None
     name = _not_finite(network)
     if name is not None:
-        raise UserError(f"{path}: {name} holds values that are not finite: train again with --no_load, or use -l STEP")
+        raise UserError(f"{path}: {name} holds values that are not finite", START_AGAIN)
 
 
-def check_same_config(state, current, precision, path, banks=None):
-    """Refuse to go on from a state of another configuration, precision or image banks (digests by split).
+def work_differences(state, current, precision, banks=None):
+    """List "what: a, not b" for all that makes a state unfit to resume: configuration, precision, image banks.
 
-    Raises
-    ------
-    UserError
-        Lists every difference.
+    Parameters
+    ----------
+    state : dict
+        See `load_state`.
+    current : dict
+        The configuration now.
+    precision : torch.dtype
+    banks : dict or None
+        Digests by split; None: not compared.
     """
     ignored = {key: None for key in RUN_LENGTH_KEYS}
     lines = differences({**current, **ignored}, {**state["config"], **ignored})
     saved_precision = state["trainer"].get("precision", str(precision))
     if saved_precision != str(precision):
-        lines.append(f"--precision {str(precision)[6:]}, not {str(saved_precision)[6:]}")
-    lines += [f"image banks {line}" for line in differences(banks or {}, state["provenance"].get("banks", banks or {}))]
-    if lines:
-        raise UserError(
-            f"{path} was trained with another configuration: now {'; '.join(lines)}. "
-            "Use --force_load to go on with the new values, or --no_load to start anew"
-        )
+        lines.append(f"precision {str(precision)[6:]}, not {str(saved_precision)[6:]}")
+    banks = banks or {}
+    return lines + [f"image banks {line}" for line in differences(banks, state["provenance"].get("banks", banks))]
 
 
 def weights_digest(weights):

@@ -80,7 +80,7 @@ def encode():
 
 def resume():
     """Take a step from a state, and evaluate what it encoded."""
-    state = load_state(CURRENT / "state.pth", "train.py")
+    state = load_state(CURRENT / "state.pth")
     network = build_network(state["config"], torch.device("cpu"))
     load_weights(network, state["net"], "state.pth")
     loader = LOADER

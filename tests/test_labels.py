@@ -56,7 +56,7 @@ def test_any_size_is_as_defined(tmp_path_factory, bank_size, database_size, nb_p
         arguments = (*arguments[:4], 0, *arguments[5:])
     database, positive, negative, pairs = published_way(*arguments)
     generate_labels(path, *arguments)
-    made = Labels(path, "Task")
+    made = Labels(path)
     number = lambda name: labels_to_class_numbers(getattr(made, name), bank_size)  # noqa: E731
     assert np.array_equal(number("database"), database)
     assert number("positive_queries").tolist() == positive
@@ -73,7 +73,7 @@ def test_database_of_several_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(labels_module, "BLOCK_SIZE", 1000)
     generate_labels(tmp_path / "several.hdf5", *arguments)
     assert (tmp_path / "several.hdf5").read_bytes() == (tmp_path / "one.hdf5").read_bytes()
-    database = Labels(tmp_path / "several.hdf5", "Task").database
+    database = Labels(tmp_path / "several.hdf5").database
     numbers = np.arange(900, dtype=np.uint64)
     offsets, ids = members(database, 30, numbers)
     found = labels_to_class_numbers(database, 30)

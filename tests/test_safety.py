@@ -17,9 +17,10 @@ import torch
 from conftest import QUICK, REPOSITORY, Workspace, assert_same, quick
 
 from equihash import provenance as provenance_module
+from equihash.command_line import run
 from equihash.config import load_config
 from equihash.datasets import MnistMosaic
-from equihash.errors import UserError, run
+from equihash.errors import UserError
 from equihash.files import locked
 from equihash.fingerprints import RowFile, job_range
 from equihash.hdf5 import create_hdf5

@@ -225,7 +225,7 @@ def test_schedules_from_the_command_line(workspace):
 
 def test_precision_is_part_of_a_run(workspace):
     workspace.check([*train("HashNet", "nb_steps:2"), "--precision", "bfloat16"])
-    workspace.refuse(train("HashNet", "nb_steps:4"), "--precision float32, not bfloat16")
+    workspace.refuse(train("HashNet", "nb_steps:4"), "precision float32, not bfloat16")
     workspace.check([*train("HashNet", "nb_steps:4"), "--precision", "bfloat16"])
 
 
@@ -352,7 +352,7 @@ def test_published_state_loads_and_trains_on(workspace):
     folder = workspace.experiments / "FastMnistMosaic" / "ShannonHamming" / "main" / "current"
     folder.mkdir(parents=True)
     shutil.copy(GOLDEN / "checkpoint" / "state.pth", folder)
-    state = load_state(folder / "state.pth", "train.py")
+    state = load_state(folder / "state.pth")
     start = state["trainer"]["step"]
     assert weights_digest(state["net"]) != weights_digest(MnistMosaicCNN().state_dict())
     arguments = [f"nb_steps:{start + 2}", "eval_freq:1", "eval_size:64", "loader_kwargs:size:16"]

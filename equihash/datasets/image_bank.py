@@ -28,19 +28,19 @@ class ImageBank:
         of them where the bank fills at most half of the free memory.
     device : torch.device or str
         Where the gathered rows go.
-    hint : str
-        End of the error where the file is missing or holds something else.
+    remedy : Remedy or None
+        What makes the file, for the error where it is missing or holds something else.
     """
 
-    def __init__(self, path, name, row_shape, dtype, location="auto", device="cpu", hint=""):
+    def __init__(self, path, name, row_shape, dtype, location="auto", device="cpu", remedy=None):
         if location not in LOCATIONS:
             raise UserError(f"unknown bank location {location!r}{nearest(location, LOCATIONS)}")
         self.device = torch.device(device)
         self.row_shape = tuple(row_shape)
-        file = Hdf5File(path, hint)
+        file = Hdf5File(path, remedy)
         dataset = file.dataset(name)
         if dataset is None or (dataset.shape[1:], dataset.dtype) != (self.row_shape, dtype) or not len(dataset):
-            raise UserError(f"{path} does not hold `{name}`, {np.dtype(dtype)} (N, {str(self.row_shape)[1:]}{hint}")
+            raise UserError(f"{path} does not hold `{name}`, {np.dtype(dtype)} (N, {str(self.row_shape)[1:]}", remedy)
         self.shape = dataset.shape
         self.location = self._choose(np.prod(self.shape) * dataset.dtype.itemsize) if location == "auto" else location
         if self.location == "mapped":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from equihash.config import read_variants
+from equihash.errors import Remedy
 from equihash.evaluation.metrics import Answers, columns
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.files import read_json
@@ -43,7 +44,16 @@ class Line:
 
 @dataclass
 class Collection:
-    """All that was found: the lines, the commands that make what is missing, and what makes lines hard to compare."""
+    """All that was found.
+
+    Attributes
+    ----------
+    lines : list of Line
+    missing : list of (str, Remedy)
+        Which rows have no results, and what makes them.
+    warnings : list of str
+        What makes lines hard to compare.
+    """
 
     lines: list
     missing: list
@@ -194,17 +204,16 @@ def _metrics(results):
 
 
 def _missing(experiments, results, database):
-    """One line for the rows of a table without results: which, and the command that makes them."""
+    """The rows of a table without results, if there are any: which, and the remedy."""
     missing = [row for row in experiments if row not in results]
     if not missing:
         return []
     experiment = experiments[missing[0]]
-    command = f"python train.py {experiment.task} {experiment.model}"
     if experiment.variant is None:
-        return [f"{experiment.model}: {command} --database_name {database}"]
-    rows = missing[0] if len(missing) == 1 else "all"
-    title = f"{experiment.model} {experiment.variant}, {len(missing)} of {len(experiments)} rows"
-    return [f"{title} ({_ranges(missing)}): {command} -v {experiment.variant} -i {rows} --database_name {database}"]
+        return [(experiment.model, Remedy("train", experiment, database_name=database))]
+    title = f"{experiment.model} {experiment.variant}, {len(missing)} of {len(experiments)} rows ({_ranges(missing)})"
+    rows = {} if len(missing) == 1 else {"variant_id": "all"}
+    return [(title, Remedy("train", experiment, **rows, database_name=database))]
 
 
 def _ranges(rows):

@@ -72,7 +72,7 @@ class Counts:
             set_provenance(file, {**provenance, **numbers, "checksums": checksums})
 
     @classmethod
-    def load(cls, path, expected, lengths, command):
+    def load(cls, path, expected, lengths, remedy):
         """Read the counts of some sizes and numbers of lookups.
 
         Parameters
@@ -82,18 +82,18 @@ class Counts:
             What its provenance must have.
         lengths : dict of (int, int) to dict
             By size and number of lookups, as in `queries`: the lengths of the arrays of a `Retrieved`, by name.
-        command : str
-            What makes the file, for messages.
+        remedy : Remedy
+            What makes the file, for errors.
 
         Raises
         ------
         UserError
             The file is missing, damaged, of something else, or without one of these.
         """
-        with Hdf5File(path, f": run {command}") as file:
+        with Hdf5File(path, remedy) as file:
             found = file.provenance
             if any(found.get(key) != value for key, value in expected.items()):
-                raise UserError(f"{path} is of other fingerprints than those there now: run {command}")
+                raise UserError(f"{path} is of other fingerprints than those there now", remedy)
             queries = {}
             for (size, number), of_arrays in lengths.items():
                 arrays = {}
@@ -101,10 +101,10 @@ class Counts:
                     dataset_name = f"{size} {number} {name}"
                     dataset = file.dataset(dataset_name)
                     if dataset is None:
-                        raise UserError(f"{path} has no counts of {number} lookups among {size} items: run {command}")
+                        raise UserError(f"{path} has no counts of {number} lookups among {size} items", remedy)
                     counts = dataset.read() if (dataset.shape, dataset.dtype) == ((length,), np.int64) else None
                     if counts is None or checksum(counts) != found["checksums"][dataset_name]:
-                        raise Damaged(f"{path} is damaged, or an older version wrote it ({name}): run {command}")
+                        raise Damaged(f"{path} is damaged, or an older version wrote it ({name})", remedy)
                     arrays[name] = counts
                 queries[size, number] = Retrieved(**arrays)
         return cls(found["internal_collisions"], found["largest_bucket"], queries)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from equihash.devices import select_device
+from equihash.errors import Remedy
 from equihash.fingerprints import Fingerprints, expected_work
 from equihash.provenance import check_provenance
 from equihash.state import build_loader, load_state
@@ -46,13 +47,13 @@ class EncodedDatabase:
     def loader(self):
         """The dataset that makes the mosaics again, after checking that its images are the ones that were encoded."""
         experiment = self.files.experiment
-        config = load_state(experiment.state_path, experiment.training_command())["config"]
+        config = load_state(experiment.state_path, Remedy("train", experiment))["config"]
         made_by = self.fingerprints.provenance
         # another kind of device would draw other noise
         device = "cuda" if made_by.get("device") == "cuda" and torch.cuda.is_available() else "cpu"
         loader = build_loader(config, self.files.which, select_device(device))
         expected = {"bank": (loader.digest(), "the images there now are")}
-        check_provenance(self.files.fingerprints, made_by, expected, self.files.command("encode.py"))
+        check_provenance(self.files.fingerprints, made_by, expected, Remedy("encode_database", self.files))
         return loader
 
     def query_codes(self, sign):
@@ -73,5 +74,6 @@ class EncodedDatabase:
 
     def _open(self, path, shape, name="codes"):
         if path not in self._opened:
-            self._opened[path] = Fingerprints(path, self.files.command("encode.py"), self.expected, shape, name)
+            remedy = Remedy("encode_database", self.files)
+            self._opened[path] = Fingerprints(path, remedy, self.expected, shape, name)
         return self._opened[path]

@@ -3,6 +3,7 @@
 from functools import reduce
 from operator import add
 
+from equihash.errors import Remedy
 from equihash.evaluation.counts import Counts
 from equihash.evaluation.encoded_database import EncodedDatabase
 from equihash.evaluation.prefixes import prefix_sizes
@@ -45,11 +46,11 @@ def sum_of_shards(database, numbers, nb_shards):
     for number in numbers:
         lengths |= {(prefix, number): of_positive for prefix in prefix_sizes(size)}
         lengths[size, number] = {**of_positive, "negative_retrieved": len(labels.negative_queries)}
-    options = f" --nb_lookups {' '.join(map(str, numbers))}" if numbers else " --no_queries"
+    asked = {"nb_lookups": numbers} if numbers else {"queries": False}
     for shard in range(nb_shards):
-        command = files.command("evaluate_binary_equihash.py", shard, nb_shards) + options
+        remedy = Remedy("count_shard", files, shard=shard, nb_shards=nb_shards, **asked)
         path = files.counts(shard, nb_shards)
-        counts.append(Counts.load(path, _work(database, shard, nb_shards), lengths, command))
+        counts.append(Counts.load(path, _work(database, shard, nb_shards), lengths, remedy))
     return reduce(add, counts)
 
 

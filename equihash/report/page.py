@@ -6,6 +6,8 @@ import struct
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from equihash.command_line import command
+from equihash.errors import Remedy
 from equihash.evaluation.metrics import columns
 from equihash.files import atomic
 from equihash.report.tables import collapse, note, rows_of
@@ -77,7 +79,7 @@ def write_page(path, files, results):
         step=fingerprints.get("step"),
         config=json.dumps(config, indent=2),
         provenance=json.dumps({**made_by, "fingerprints": fingerprints}, indent=2),
-        command=files.command("evaluate_binary_equihash.py"),
+        command=command(Remedy("report", files)),
     )
     with atomic(path) as temporary:
         temporary.write_text(html, encoding="utf-8")

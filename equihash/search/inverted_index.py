@@ -9,13 +9,13 @@ import zlib
 import numpy as np
 
 from equihash._checksum import checksum
-from equihash.errors import Damaged, UserError
+from equihash.errors import Damaged, Remedy, UserError
 from equihash.files import atomic, naming
 from equihash.hdf5 import Hdf5File
 from equihash.progress import progress_bar
 from equihash.search import _index
 
-REBUILD = "build it again with build_index.py"
+REBUILD = Remedy("build_index")
 
 # The file: header, JSON metadata, then `offsets`, `codes` and `ids` (see _index.pyx), each from a multiple of PAGE on,
 # zeros between, little-endian. The header is: magic, version, bytes a code, length of the metadata, items of the
@@ -226,7 +226,7 @@ class InvertedIndex(_index.Reader):
                     file.seek(0)
                     content = np.fromfile(file, np.uint8, end)
         except FileNotFoundError:
-            raise UserError(f"{path} does not exist: build it with build_index.py") from None
+            raise UserError(f"{path} does not exist", REBUILD) from None
         offsets, codes, ids = (
             content[start : start + rows * width] for start, (rows, width) in zip(sections, layout.shapes)
         )
@@ -262,7 +262,7 @@ class InvertedIndex(_index.Reader):
             raise self._damaged() from None
 
     def _damaged(self):
-        return Damaged(f"{self._path or 'the index'} is damaged: {REBUILD}")
+        return Damaged(f"{self._path or 'the index'} is damaged", REBUILD)
 
     def _as_queries(self, queries):
         queries = _as_codes(queries)
@@ -494,23 +494,23 @@ def _read_header(path, file):
     """Return the layout, the metadata, the checksums, where the arrays begin and where the file ends."""
     header = file.read(HEADER.size)
     if len(header) < HEADER.size or not header.startswith(MAGIC):
-        raise Damaged(f"{path} is not an index, or is cut short: {REBUILD}")
+        raise Damaged(f"{path} is not an index, or is cut short", REBUILD)
     _, version, nbytes, metadata_size, size, shard, nb_shards, nb_items, *checksums = HEADER.unpack(header)
     if version != VERSION:
-        raise UserError(f"{path} is an index of version {version}, and this is version {VERSION}: {REBUILD}")
+        raise UserError(f"{path} is an index of version {version}, and this is version {VERSION}", REBUILD)
     file_size = os.fstat(file.fileno()).st_size
     metadata = file.read(min(metadata_size, MOST_METADATA))
     if file.read(CRC.size) != CRC.pack(zlib.crc32(header + metadata)) or not nbytes:
-        raise Damaged(f"{path} is damaged: {REBUILD}")
+        raise Damaged(f"{path} is damaged", REBUILD)
     try:
         content = json.loads(metadata)
     except (ValueError, RecursionError):
         content = None
     whole = (shard, nb_shards, nb_items) == (0, 1, size)
     if not isinstance(content, dict) or not (whole or shard < nb_shards > 1 and nb_items <= size):
-        raise Damaged(f"{path} is damaged: {REBUILD}")
+        raise Damaged(f"{path} is damaged", REBUILD)
     layout = _Layout(size, nbytes, shard, nb_shards, nb_items)
     sections, end = layout.sections(metadata_size)
     if file_size != end:
-        raise Damaged(f"{path} has {file_size} bytes and should have {end}: {REBUILD}")
+        raise Damaged(f"{path} has {file_size} bytes and should have {end}", REBUILD)
     return layout, content, checksums, sections, end
