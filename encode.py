@@ -18,6 +18,7 @@ from equihash.command_line import (
 from equihash.devices import select_device, select_precision
 from equihash.errors import UserError
 from equihash.fingerprints import build_index, encode_database
+from equihash.process_settings import forbid_tf32, keep_freed_memory
 
 
 def parse_arguments():
@@ -40,8 +41,11 @@ def main():
     if args.job_id is not None and args.build_index:
         raise UserError("the index is built of all shares: use --build_index with merge.py")
     files = database_files_from_arguments(args)
+    keep_freed_memory()
+    forbid_tf32()
     device = select_device(args.device)
     distributed.start()
+    distributed.mute_all_but_first()
     precision = select_precision(args.precision, device)
     encode_database(files, device, precision, args.flush_freq, args.job_id, args.nb_jobs)
     print(f"{files.experiment}: {files.database} encoded in {files.folder}")

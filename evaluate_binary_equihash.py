@@ -21,6 +21,7 @@ from equihash.errors import Remedy, UserError
 from equihash.evaluation.shards import count_shard
 from equihash.experiment import DatabaseFiles
 from equihash.fingerprints import build_index, encode_database
+from equihash.process_settings import forbid_tf32, keep_freed_memory
 from equihash.report.report import report
 from equihash.report.tables import results_table
 
@@ -47,6 +48,8 @@ def main():
     if args.encode and args.nb_shards > 1:
         raise UserError("--encode is for an index in one piece: run encode.py and build_index.py first")
     all_results = []
+    keep_freed_memory()
+    forbid_tf32()
     device = select_device(args.device)
     precision = select_precision(args.precision, device)
     experiments = experiments_from_arguments(args, checkpoint=args.load_checkpoint)

@@ -6,7 +6,7 @@ python generate_labels.py FastMnistMosaic 10MDB -b10000 -d10000000 -p1000000 -n1
 from equihash.command_line import argument_parser, run
 from equihash.errors import UserError
 from equihash.files import exists
-from equihash.labels import generate_labels
+from equihash.label_generation import generate_labels
 from equihash.paths import check_task, labels_path
 
 

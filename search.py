@@ -15,6 +15,7 @@ from equihash.command_line import (
     run,
 )
 from equihash.evaluation.querying import Searcher
+from equihash.process_settings import forbid_tf32, keep_freed_memory
 from equihash.report.search_gallery import draw_search
 from equihash.report.tables import answer
 
@@ -33,6 +34,8 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
+    keep_freed_memory()
+    forbid_tf32()
     files = database_files_from_arguments(args)
     searcher = Searcher(files, args.device)
     if args.id and not searcher.same_noise:

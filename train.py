@@ -13,7 +13,10 @@ import signal
 import sys
 from contextlib import ExitStack
 
+import torch
+
 from equihash import distributed
+from equihash.building import build_loader, build_network, check_instances
 from equihash.command_line import (
     add_device_argument,
     add_experiment_arguments,
@@ -23,7 +26,7 @@ from equihash.command_line import (
     run,
 )
 from equihash.config import find_class
-from equihash.devices import select_device, select_precision, set_deterministic
+from equihash.devices import select_device, select_precision
 from equihash.errors import Diverged, Locked, Remedy, UserError
 from equihash.evaluation.collect import is_evaluated
 from equihash.evaluation.in_training import evaluate_in_training
@@ -32,21 +35,12 @@ from equihash.experiment import DatabaseFiles
 from equihash.files import exists
 from equihash.fingerprints import build_index, encode_database
 from equihash.paths import labels_path
+from equihash.process_settings import forbid_tf32, keep_freed_memory, set_deterministic
 from equihash.provenance import provenance, work_of
 from equihash.report.report import report
 from equihash.report.tables import in_training_line, results_table
 from equihash.report.training_pictures import draw_instances, draw_training_curve
-from equihash.state import (
-    build_loader,
-    build_network,
-    check_instances,
-    check_weights,
-    load_state,
-    load_trainer,
-    load_weights,
-    save_state,
-    work_differences,
-)
+from equihash.state import check_weights, load_state, load_trainer, load_weights, save_state, work_differences
 from equihash.training_log import write_log
 
 VALID_SEED = 0xBEEF
@@ -85,10 +79,13 @@ def main():
         if args.no_save:
             raise UserError("--database_name needs the saved state: leave out --no_save")
         raise UserError(f"{labels} does not exist", Remedy("generate_labels", labels))
+    keep_freed_memory()
+    forbid_tf32()
+    set_deterministic(not args.stochastic)
     device = select_device(args.device)
     distributed.start()
+    distributed.mute_all_but_first()
     precision = select_precision(args.precision, device)
-    set_deterministic(not args.stochastic)
     if args.variant_id == "all":
         train_table(args, experiments, device, precision)
     else:
@@ -122,7 +119,7 @@ def is_done(args, experiment, precision):
     """Whether a row is trained to its end, and evaluated where that is asked for."""
     if args.no_save or args.no_load or args.load_checkpoint is not None or not exists(experiment.state_path):
         return False
-    state = load_state(experiment.state_path, Remedy("train", experiment))
+    state = experiment.load_state()
     if state["trainer"]["step"] < experiment.config["nb_steps"]:
         return False
     if not args.force_load:
@@ -146,6 +143,7 @@ def train(args, experiment, device, precision):
 def train_network(args, experiment, device, precision, stack):
     """Train one experiment; its lock, and what else is to be closed, goes to an `ExitStack`."""
     config = experiment.config
+    torch.manual_seed(config["seed"])  # of the weights, and of what the trainer trains beside them
     network = build_network(config, device)
     loaders = {
         "train": build_loader(config, "train", device, config["seed"]),

@@ -20,6 +20,7 @@ import torch
 from equihash.command_line import add_device_argument
 from equihash.devices import select_device
 from equihash.losses import ShannonGradient, training_tuples
+from equihash.process_settings import keep_freed_memory
 
 NB_BITS = 64
 CASES = {
@@ -100,6 +101,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each case (default: 5)")
     add_device_argument(parser)
     args = parser.parse_args()
+    keep_freed_memory()
     device = select_device(args.device)
     generator = torch.Generator().manual_seed(0)
     logits = (3 * torch.randn(args.rows, NB_BITS, generator=generator)).to(device)

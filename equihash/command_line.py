@@ -9,20 +9,26 @@ import os
 import signal
 import sys
 import traceback
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from equihash.errors import UserError, is_out_of_memory
+from equihash.errors import Remedy, UserError, is_out_of_memory
 from equihash.files import exists
+
+if TYPE_CHECKING:
+    from equihash.experiment import DatabaseFiles, Experiment
 
 # --- Arguments
 
 
-def argument_parser(description):
+def argument_parser(description: str) -> ArgumentParser:
     """Make the parser of a script, whose description is its docstring."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def add_experiment_arguments(parser, database=True, all_rows=False):
+def add_experiment_arguments(parser: ArgumentParser, database: bool = True, all_rows: bool = False) -> None:
     """Add the arguments that choose an experiment, and a database encoded by it."""
     parser.add_argument("task", help="a folder of configs/, e.g. FastMnistMosaic")
     if database:
@@ -38,7 +44,9 @@ def add_experiment_arguments(parser, database=True, all_rows=False):
         )
 
 
-def experiments_from_arguments(args, overrides=(), checkpoint=None):
+def experiments_from_arguments(
+    args: Namespace, overrides: tuple | list = (), checkpoint: int | None = None
+) -> "list[Experiment]":
     """Return the experiments that the arguments choose: one, or with `-i all` every row of the table."""
     from equihash.config import read_variants
     from equihash.experiment import Experiment
@@ -51,7 +59,7 @@ def experiments_from_arguments(args, overrides=(), checkpoint=None):
     return [Experiment(args.task, args.model, args.variant, row, overrides, checkpoint) for row in rows]
 
 
-def database_files_from_arguments(args):
+def database_files_from_arguments(args: Namespace) -> "DatabaseFiles":
     """Return the `DatabaseFiles` of the one experiment and database that the arguments choose."""
     from equihash.experiment import DatabaseFiles
 
@@ -59,7 +67,7 @@ def database_files_from_arguments(args):
     return DatabaseFiles(experiment, args.database_name, args.which)
 
 
-def add_results_arguments(parser):
+def add_results_arguments(parser: ArgumentParser) -> None:
     """Add the arguments that choose the results of a database: task, database_name, models, --variant."""
     parser.add_argument("task", help="a folder of configs/, e.g. FastMnistMosaic")
     parser.add_argument("database_name", help="labels made by generate_labels.py")
@@ -67,24 +75,24 @@ def add_results_arguments(parser):
     parser.add_argument("-v", "--variant", metavar="NAME", help="only this variant table (default: all with results)")
 
 
-def add_shard_arguments(parser):
+def add_shard_arguments(parser: ArgumentParser) -> None:
     """Add the arguments that choose a part of an index."""
     parser.add_argument("--shard", type=int, metavar="N", help="only this shard of the index, from 0")
     parser.add_argument("--nb_shards", type=int, default=1, metavar="N", help="shards that the index is cut into")
 
 
-def check_shard_arguments(args):
+def check_shard_arguments(args: Namespace) -> None:
     if args.nb_shards < 1:
         raise UserError(f"--nb_shards must be at least 1, not {args.nb_shards}")
     if not 0 <= (args.shard or 0) < args.nb_shards:
         raise UserError(f"--shard must be 0 to {args.nb_shards - 1} (--nb_shards {args.nb_shards}), not {args.shard}")
 
 
-def add_device_argument(parser):
+def add_device_argument(parser: ArgumentParser) -> None:
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: auto)")
 
 
-def add_precision_argument(parser):
+def add_precision_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "auto"),
@@ -93,7 +101,7 @@ def add_precision_argument(parser):
     )
 
 
-def add_memory_argument(parser):
+def add_memory_argument(parser: ArgumentParser) -> None:
     """Add `--memory_limit`, whose value is in bytes."""
     parser.add_argument(
         "--memory_limit",
@@ -119,7 +127,7 @@ def _row_or_all(text):
 # --- Commands
 
 
-def command(remedy):
+def command(remedy: Remedy) -> str:
     """Return the command line that does what a `Remedy` says.
 
     An argument `name` of the remedy is the option `--name`: with its value or values, or, for True, with none; False is
@@ -172,7 +180,7 @@ def _words_of(work, variant_id):
 # --- Errors
 
 
-def run(main, memory=""):
+def run(main: Callable[[], None], memory: str = "") -> None:
     """Run a script's `main`, and exit; what the user can mend becomes one line on stderr and exit code 2.
 
     From then on, stdout replaces what the terminal cannot show.

@@ -1,6 +1,7 @@
 """A user's mistake: what is wrong, and what to run about it. `equihash.command_line` makes a line of it."""
 
 import difflib
+from collections.abc import Iterable
 
 
 class Remedy:
@@ -16,10 +17,10 @@ class Remedy:
         Others than the defaults.
     """
 
-    def __init__(self, stage, of=None, **arguments):
+    def __init__(self, stage: str, of: object = None, **arguments: object):
         self.stage, self.of, self.arguments = stage, of, arguments
 
-    def __str__(self):
+    def __str__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"{self.stage} with {arguments}" if arguments else self.stage
 
@@ -37,11 +38,11 @@ class UserError(Exception):
     message, remedy
     """
 
-    def __init__(self, message, remedy=None):
+    def __init__(self, message: str, remedy: Remedy | None = None):
         super().__init__(message)
         self.message, self.remedy = message, remedy
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.message if self.remedy is None else f"{self.message}: run {self.remedy}"
 
 
@@ -57,7 +58,7 @@ class Diverged(UserError):
     """Training came to values that are not finite."""
 
 
-def nearest(name, names):
+def nearest(name: object, names: Iterable) -> str:
     """Return `" (did you mean 'x'?)"` for the closest of `names`, or the list of all of them."""
     names = sorted(map(str, names))
     lower = {each.lower(): each for each in names}
@@ -67,7 +68,7 @@ def nearest(name, names):
     return f" (there is: {', '.join(names)})" if names else ""
 
 
-def is_out_of_memory(error):
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, of Python or of PyTorch on a CPU or GPU, says that there is too little memory."""
     texts = ("out of memory", "can't allocate memory", "not enough memory")
     of_pytorch = isinstance(error, RuntimeError) and any(text in str(error) for text in texts)

@@ -4,18 +4,19 @@ There is no clock time in it: the same work makes the same bytes. Versions are r
 """
 
 from importlib.metadata import version
+from pathlib import Path
 
 import equihash
-from equihash.errors import UserError
+from equihash.errors import Remedy, UserError
 
 
-def provenance(**work):
+def provenance(**work: object) -> dict:
     """Return `work` with the versions of this product and of the libraries that decide about results."""
     libraries = {name: version(name) for name in ("torch", "numpy", "h5py")}
     return {"version": equihash.__version__, "libraries": libraries, **work}
 
 
-def work_of(experiment, config, device, precision):
+def work_of(experiment, config: dict, device, precision) -> dict:
     """What every file that a network has a part in says: a dict for `provenance`."""
     return {
         "task": experiment.task,
@@ -28,7 +29,7 @@ def work_of(experiment, config, device, precision):
     }
 
 
-def check_provenance(path, found, expected, remedy):
+def check_provenance(path: Path, found: dict, expected: dict, remedy: Remedy | None) -> None:
     """Refuse a file that something else made than what is there now.
 
     Parameters

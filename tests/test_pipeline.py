@@ -392,7 +392,7 @@ def test_index_of_another_memory_limit_is_the_same(encoded, monkeypatch):
             limits.append(memory_limit)
             InvertedIndex.build_from_file(codes, path, memory_limit // 1000, **options)  # 1M holds all these items
 
-    monkeypatch.setattr("equihash.fingerprints.InvertedIndex", Recorded)
+    monkeypatch.setattr("equihash.fingerprints.indexing.InvertedIndex", Recorded)
     path = folder_of(encoded, "DB") / "inverted_index.bin"
     made = []
     index, encode = "build_index.py FastMnistMosaic DB HashNet", "encode.py FastMnistMosaic DB HashNet -d cpu -b"

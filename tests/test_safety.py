@@ -107,8 +107,10 @@ def test_the_same_work_makes_the_same_bytes(original, tmp_path):
 
 def test_other_libraries_are_no_mismatch(place, monkeypatch):
     real = provenance_module.provenance
-    for module in ("equihash.fingerprints", "equihash.evaluation.results", "equihash.labels"):
-        monkeypatch.setattr(f"{module}.provenance", lambda **work: {**real(**work), "libraries": {"torch": "99"}})
+    for module in ("fingerprints.encoding", "fingerprints.indexing", "evaluation.results", "label_generation"):
+        monkeypatch.setattr(
+            f"equihash.{module}.provenance", lambda **work: {**real(**work), "libraries": {"torch": "99"}}
+        )
     before = files_of(place)
     for command in (ENCODE, INDEX, EVALUATE):
         place.check(command)
@@ -385,10 +387,10 @@ def raising(error):
         ),
         (TRAIN, "torch.load", RuntimeError("DefaultCPUAllocator: can't allocate memory"), "size"),
         (f"{ENCODE} -j 0 -n 3", "torch.load", MemoryError(), "--nb_jobs"),
-        (f"{ENCODE} -j 0 -n 3", "equihash.fingerprints.compute_logits", MemoryError(), "--nb_jobs"),
+        (f"{ENCODE} -j 0 -n 3", "equihash.fingerprints.encoding.compute_logits", MemoryError(), "--nb_jobs"),
         (f"{INDEX} --force", "equihash.search.InvertedIndex.build_from_file", MemoryError("20 GiB"), "--memory_limit"),
         (EVALUATE, "equihash.evaluation.retrieval.count_retrieved", MemoryError(), "--nb_lookups"),
-        (f"{LABELS} --force", "equihash.labels._negative_pairs", MemoryError(), "-t"),
+        (f"{LABELS} --force", "equihash.label_generation.members", MemoryError(), "-t"),
     ],
 )
 def test_too_little_memory_names_a_knob(place, monkeypatch, command, where, error, knob):

@@ -18,6 +18,7 @@ from equihash.devices import select_precision
 from equihash.errors import UserError
 from equihash.event_file import EventFile
 from equihash.models import MnistMosaicCNN
+from equihash.process_settings import forbid_tf32
 from equihash.state import load_state, load_weights, weights_digest
 from equihash.trainers import HashNetTrainer, JMLHTrainer, ShannonHammingTrainer, Trainer
 
@@ -151,7 +152,7 @@ def test_auto_is_the_fastest_native_precision(flags, expected, monkeypatch):
 
 
 def test_float32_is_not_tf32():
-    select_precision("float32", torch.device("cpu"))
+    forbid_tf32()
     assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
 
 

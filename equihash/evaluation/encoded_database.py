@@ -6,11 +6,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from equihash.building import build_loader
 from equihash.devices import select_device
 from equihash.errors import Remedy
 from equihash.fingerprints import Fingerprints, expected_work
 from equihash.provenance import check_provenance
-from equihash.state import build_loader, load_state
 
 
 class EncodedDatabase:
@@ -27,7 +27,7 @@ class EncodedDatabase:
     """
 
     def __init__(self, files):
-        self.files, self._opened = files, {}
+        self.files, self._opened, self._verification = files, {}, None
         self.labels, self.expected = expected_work(files)
         self.fingerprints = self._open(files.fingerprints, (len(self.labels.database), None))
         self.codes = self.fingerprints.values  # uint8 (N, nbytes)
@@ -36,18 +36,21 @@ class EncodedDatabase:
             self.expected[key] = made_by[key], f"{files.fingerprints} is"
         self.nbytes = self.codes.shape[1]
         self.triplets = self._open(files.triplets, (len(self.labels.negative_pairs), 3, self.nbytes)).values
-        # The whole file is read for that, meanwhile. No damage to it can do worse than wrong numbers until then.
+
+    def start_verification(self):
+        """Let a thread read all labels meanwhile. No damage to them can do worse than wrong numbers until `verify`."""
         self._verification = ThreadPoolExecutor(1).submit(self.labels.verify)
 
     def verify(self):
         """Raise a `UserError` where the labels are damaged; to be called before results are written."""
+        if self._verification is None:
+            self.start_verification()
         self._verification.result()
 
     @cached_property
     def loader(self):
         """The dataset that makes the mosaics again, after checking that its images are the ones that were encoded."""
-        experiment = self.files.experiment
-        config = load_state(experiment.state_path, Remedy("train", experiment))["config"]
+        config = self.files.experiment.load_state()["config"]
         made_by = self.fingerprints.provenance
         # another kind of device would draw other noise
         device = "cuda" if made_by.get("device") == "cuda" and torch.cuda.is_available() else "cpu"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from equihash.building import build_loader, check_instances
 from equihash.class_numbers import labels_to_class_numbers
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.devices import select_device
@@ -17,7 +18,7 @@ from equihash.inference import compute_logits, rows_at_once
 from equihash.labels import members
 from equihash.provenance import check_provenance
 from equihash.search import probe_codes
-from equihash.state import build_loader, build_network, check_instances, load_state, load_weights
+from equihash.state import load_network
 
 MOST_SCANNED = 10_000_000  # items whose labels are read to count what was missed
 
@@ -86,18 +87,15 @@ class Searcher:
         #: Whether items are the very ones that were encoded: another kind of device draws other noise.
         self.same_noise = made_by.get("device", self.device.type) == self.device.type
         self.precision = getattr(torch, made_by.get("precision", "float32"))
-        experiment = files.experiment
-        state = load_state(experiment.state_path, Remedy("train", experiment))
+        state = files.experiment.load_state()
         config = state["config"]
         if "bank_location" in config["loader_kwargs"]:
             config["loader_kwargs"]["bank_location"] = "mapped"  # a few images are needed, not the whole bank
         self.loader = build_loader(config, files.which, self.device)
         expected = {"bank": (self.loader.digest(), "the images there now are")}
         check_provenance(files.index(), made_by, expected, Remedy("encode_database and build_index", files))
-        self.network = build_network(config, self.device)
-        load_weights(self.network, state["net"], experiment.state_path)
+        self.network = load_network(state, files.experiment.state_path, self.device)
         check_instances(self.network, self.loader)
-        self.network.eval()
         self.items = ProceduralDatabase(self.labels.database, self.loader, ENCODING_SEED)
         self.milliseconds = dict.fromkeys(("mosaics", "network", "lookups"), 0.0)
 

@@ -24,6 +24,7 @@ def count_shard(files, nb_lookups, queries, shard, nb_shards):
     shard, nb_shards : int
     """
     database = EncodedDatabase(files)
+    database.start_verification()
     index = load_index(files, database.fingerprints, shard, nb_shards)
     path = files.counts(shard, nb_shards)
     counts = count(database, index, numbers_of_lookups(nb_lookups, queries))

@@ -27,6 +27,7 @@ def report(files, nb_lookups=(1,), queries=True, nb_shards=1):
         single items.
     """
     database, numbers = EncodedDatabase(files), numbers_of_lookups(nb_lookups, queries)
+    database.start_verification()
     if nb_shards == 1:
         if queries:
             _ = database.loader  # for the gallery; its images may have changed: better said before the work than after

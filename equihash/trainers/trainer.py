@@ -299,8 +299,8 @@ class Trainer:
         """Restore what `state_dict` returned.
 
         Published files are taken too: they lack the modules (JMLH's classifier), which stay as they are, and the
-        optimizer with them. Where the optimizer or the schedule was another (train.py --force_load), the new values
-        hold: the schedule starts from its beginning, and an optimizer of the same class keeps its moments.
+        optimizer with them. Where the optimizer or the schedule was another, the new values hold: the schedule starts
+        from its beginning, and an optimizer of the same class keeps its moments.
         """
         recipe = state.get("recipe", self.recipe)
         self.step = state["step"]
