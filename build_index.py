@@ -4,22 +4,21 @@ python build_index.py FastMnistMosaic 10MDB ShannonHamming
 python build_index.py FastMnistMosaic 10MDB ShannonHamming --shard 3 --nb_shards 4   (for databases beyond one machine)
 """
 
-import argparse
-
-from equihash import errors
-from equihash.devices import add_memory_argument
-from equihash.errors import UserError
-from equihash.experiment import (
+from equihash.command_line import (
     add_experiment_arguments,
+    add_memory_argument,
     add_shard_arguments,
+    argument_parser,
     check_shard_arguments,
     database_files_from_arguments,
+    run,
 )
+from equihash.errors import UserError
 from equihash.fingerprints import build_index
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_experiment_arguments(parser)
     parser.add_argument("-f", "--force", action="store_true", help="build again what is built")
     add_memory_argument(parser)
@@ -37,4 +36,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main, "a smaller --memory_limit")
+    run(main, "a smaller --memory_limit")

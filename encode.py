@@ -5,23 +5,24 @@ python encode.py FastMnistMosaic 10MDB ShannonHamming --job_id 3 --nb_jobs 10   
 torchrun --nproc_per_node gpu encode.py FastMnistMosaic 10MDB ShannonHamming --build_index   (merges by itself)
 """
 
-import argparse
-
-from equihash import distributed, errors
-from equihash.devices import (
+from equihash import distributed
+from equihash.command_line import (
     add_device_argument,
+    add_experiment_arguments,
     add_memory_argument,
     add_precision_argument,
-    select_device,
-    select_precision,
+    argument_parser,
+    database_files_from_arguments,
+    run,
 )
+from equihash.devices import select_device, select_precision
 from equihash.errors import UserError
-from equihash.experiment import add_experiment_arguments, database_files_from_arguments
 from equihash.fingerprints import build_index, encode_database
+from equihash.process_settings import forbid_tf32, keep_freed_memory
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_experiment_arguments(parser)
     add_device_argument(parser)
     add_precision_argument(parser)
@@ -40,8 +41,11 @@ def main():
     if args.job_id is not None and args.build_index:
         raise UserError("the index is built of all shares: use --build_index with merge.py")
     files = database_files_from_arguments(args)
+    keep_freed_memory()
+    forbid_tf32()
     device = select_device(args.device)
     distributed.start()
+    distributed.mute_all_but_first()
     precision = select_precision(args.precision, device)
     encode_database(files, device, precision, args.flush_freq, args.job_id, args.nb_jobs)
     print(f"{files.experiment}: {files.database} encoded in {files.folder}")
@@ -50,4 +54,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main, "-n/--nb_jobs, for smaller shares; for the index, a smaller --memory_limit")
+    run(main, "-n/--nb_jobs, for smaller shares; for the index, a smaller --memory_limit")

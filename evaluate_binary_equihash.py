@@ -5,26 +5,29 @@ python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --shard 
 python evaluate_binary_equihash.py FastMnistMosaic 10MDB ShannonHamming --nb_shards 4
 """
 
-import argparse
-
-from equihash import errors
-from equihash.devices import add_device_argument, add_precision_argument, select_device, select_precision
-from equihash.errors import UserError
-from equihash.evaluation.shards import count_shard
-from equihash.experiment import (
-    DatabaseFiles,
+from equihash.command_line import (
+    add_device_argument,
     add_experiment_arguments,
+    add_precision_argument,
     add_shard_arguments,
+    argument_parser,
     check_shard_arguments,
+    command,
     experiments_from_arguments,
+    run,
 )
+from equihash.devices import select_device, select_precision
+from equihash.errors import Remedy, UserError
+from equihash.evaluation.shards import count_shard
+from equihash.experiment import DatabaseFiles
 from equihash.fingerprints import build_index, encode_database
+from equihash.process_settings import forbid_tf32, keep_freed_memory
 from equihash.report.report import report
 from equihash.report.tables import results_table
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_experiment_arguments(parser, all_rows=True)
     add_device_argument(parser)
     add_precision_argument(parser)
@@ -46,6 +49,8 @@ def main():
         raise UserError("--encode is for an index in one piece: run encode.py and build_index.py first")
     nb_lookups = [] if args.no_queries else sorted({1, *args.nb_lookups})
     all_results = []
+    keep_freed_memory()
+    forbid_tf32()
     device = select_device(args.device)
     precision = select_precision(args.precision, device)
     experiments = experiments_from_arguments(args, checkpoint=args.load_checkpoint)
@@ -63,8 +68,8 @@ def main():
         print(results_table(all_results))
     for experiment in experiments:
         if experiment not in trained:
-            print(f"left out, not trained: {experiment.training_command()}")
+            print(f"left out, not trained: {command(Remedy('train', experiment))}")
 
 
 if __name__ == "__main__":
-    errors.run(main, "a smaller --nb_lookups, or --no_queries")
+    run(main, "a smaller --nb_lookups, or --no_queries")

@@ -3,17 +3,15 @@
 python generate_labels.py FastMnistMosaic 10MDB -b10000 -d10000000 -p1000000 -n1000000 -t1000000 -m 2 2
 """
 
-import argparse
-
-from equihash import errors
+from equihash.command_line import argument_parser, run
 from equihash.errors import UserError
 from equihash.files import exists
-from equihash.labels import generate_labels
+from equihash.label_generation import generate_labels
 from equihash.paths import check_task, labels_path
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("task", help="folder of data/labels/, e.g. FastMnistMosaic")
     parser.add_argument("name", help="name of the database")
     parser.add_argument("-b", "--bank_size", type=int, required=True, help="images that mosaics are made of")
@@ -37,7 +35,7 @@ def main():
     check_task(args.task)
     path = labels_path(args.task, args.name)
     if exists(path) and not args.force:
-        raise UserError(f"{path} exists; replace it with --force (its fingerprints must then be encoded anew)")
+        raise UserError(f"{path} exists; replace it with --force (its fingerprints must then be encoded again)")
     generate_labels(
         path,
         args.bank_size,
@@ -53,4 +51,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main, "fewer queries and pairs: -p, -n, -t")
+    run(main, "fewer queries and pairs: -p, -n, -t")

@@ -3,16 +3,18 @@
 python merge.py FastMnistMosaic 10MDB ShannonHamming --nb_jobs 10 --build_index
 """
 
-import argparse
-
-from equihash import errors
-from equihash.devices import add_memory_argument
-from equihash.experiment import add_experiment_arguments, database_files_from_arguments
+from equihash.command_line import (
+    add_experiment_arguments,
+    add_memory_argument,
+    argument_parser,
+    database_files_from_arguments,
+    run,
+)
 from equihash.fingerprints import build_index, merge_shards
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_experiment_arguments(parser)
     parser.add_argument("-n", "--nb_jobs", type=int, required=True, metavar="N", help="shares to join")
     parser.add_argument("-f", "--force", action="store_true", help="merge again what is merged")
@@ -30,4 +32,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main, "a smaller --memory_limit")
+    run(main, "a smaller --memory_limit")

@@ -1,9 +1,9 @@
 """Get the data that the tasks need."""
 
-import argparse
 from pathlib import Path
 
-from equihash.errors import UserError, run
+from equihash.command_line import argument_parser, run
+from equihash.errors import UserError
 from equihash.files import exists
 from equihash.prepare import mnist, openimages, perlin
 
@@ -11,7 +11,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     commands = parser.add_subparsers(dest="dataset", required=True)
 
     text = f"the MNIST digits: {mnist.PATH}"

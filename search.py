@@ -5,19 +5,23 @@ python search.py FastMnistMosaic 10MDB ShannonHamming --label 12 7 9999 3 --nb_l
 python search.py FastMnistMosaic 10MDB ShannonHamming --picture mosaic.png
 """
 
-import argparse
 from pathlib import Path
 
-from equihash import errors
-from equihash.devices import add_device_argument
-from equihash.experiment import add_experiment_arguments, database_files_from_arguments
+from equihash.command_line import (
+    add_device_argument,
+    add_experiment_arguments,
+    argument_parser,
+    database_files_from_arguments,
+    run,
+)
+from equihash.process_settings import forbid_tf32, keep_freed_memory
 from equihash.querying import Searcher
 from equihash.report.search_gallery import draw_search
 from equihash.report.tables import answer, lookups_text
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_experiment_arguments(parser)
     queries = parser.add_mutually_exclusive_group(required=True)
     queries.add_argument("--id", type=int, nargs="+", default=[], metavar="N", help="items of the database, from 0")
@@ -30,6 +34,8 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
+    keep_freed_memory()
+    forbid_tf32()
     files = database_files_from_arguments(args)
     searcher = Searcher(files, args.device)
     if args.id and not searcher.same_noise:
@@ -49,4 +55,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main, "-d cpu")
+    run(main, "-d cpu")

@@ -4,19 +4,17 @@ python show_results.py FastMnistMosaic 10MDB
 python show_results.py FastMnistMosaic 10MDB ShannonHamming -v lambda_ablation --format markdown > table.md
 """
 
-import argparse
 import sys
 
-from equihash import errors
+from equihash.command_line import add_results_arguments, argument_parser, command, run
 from equihash.errors import UserError
 from equihash.evaluation.collect import collect
-from equihash.experiment import add_results_arguments
 from equihash.report.ablation import draw_ablations
 from equihash.report.comparison import format_lines
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_results_arguments(parser)
     parser.add_argument("--format", choices=("terminal", "markdown", "csv"), default="terminal")
     return parser.parse_args()
@@ -25,17 +23,18 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     found = collect(args.task, args.database_name, args.models, args.variant)
+    missing = [f"{rows}: {command(remedy)}" for rows, remedy in found.missing]
     if not found.lines:
-        raise UserError(f"no results of {args.database_name} yet; make some: {'; '.join(found.missing)}")
+        raise UserError(f"no results of {args.database_name} yet; make some: {'; '.join(missing)}")
     print(format_lines(found.lines, args.format))
     # what is not the table, so that the table can go to a file
     for path in draw_ablations(args.task, args.database_name, found.lines):
         print(f"drawn: {path}", file=sys.stderr)
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    for command in found.missing:
-        print(f"missing: {command}", file=sys.stderr)
+    for each in missing:
+        print(f"missing: {each}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    run(main)

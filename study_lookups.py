@@ -7,17 +7,14 @@ The perfect retrieval rate in growing parts of the database, a check of how well
 the prediction for larger ones: see equihash/studies/prediction.py.
 """
 
-import argparse
-
-from equihash import errors
-from equihash.experiment import add_results_arguments
+from equihash.command_line import add_results_arguments, argument_parser, run
 from equihash.paths import DATA
 from equihash.studies.lookups import study
 from equihash.studies.lookups_report import draw_study, format_study, prediction_errors
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_results_arguments(parser)
     parser.add_argument(
         "--nb_lookups", type=int, nargs="+", metavar="N", help="only these numbers of lookups (default: all evaluated)"
@@ -37,4 +34,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    run(main)

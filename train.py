@@ -7,45 +7,40 @@ instances.png, a look at what the network is trained on. Several processes can s
 On all GPUs of a machine: torchrun --nproc_per_node gpu train.py FastMnistMosaic ShannonHamming
 """
 
-import argparse
 import json
 import shlex
 import signal
 import sys
 from contextlib import ExitStack
 
-from equihash import distributed, errors
-from equihash.config import find_class
-from equihash.devices import (
+import torch
+
+from equihash import distributed
+from equihash.building import build_loader, build_network, check_instances
+from equihash.command_line import (
     add_device_argument,
+    add_experiment_arguments,
     add_precision_argument,
-    select_device,
-    select_precision,
-    set_deterministic,
+    argument_parser,
+    experiments_from_arguments,
+    run,
 )
-from equihash.errors import Diverged, Locked, UserError
+from equihash.config import find_class
+from equihash.devices import select_device, select_precision
+from equihash.errors import Diverged, Locked, Remedy, UserError
 from equihash.evaluation.in_training import evaluate_in_training
 from equihash.evaluation.results import is_evaluated
 from equihash.event_file import EventFile
-from equihash.experiment import DatabaseFiles, add_experiment_arguments, experiments_from_arguments
+from equihash.experiment import DatabaseFiles
 from equihash.files import exists
 from equihash.fingerprints import build_index, encode_database
 from equihash.paths import labels_path
+from equihash.process_settings import forbid_tf32, keep_freed_memory, set_deterministic
 from equihash.provenance import provenance, work_of
 from equihash.report.report import report
 from equihash.report.tables import in_training_line, results_table
 from equihash.report.training_pictures import draw_instances, draw_training_curve
-from equihash.state import (
-    build_loader,
-    build_network,
-    check_instances,
-    check_same_config,
-    check_weights,
-    load_state,
-    load_trainer,
-    load_weights,
-    save_state,
-)
+from equihash.state import check_weights, load_state, load_trainer, load_weights, save_state, work_differences
 from equihash.training_log import write_log
 
 VALID_SEED = 0xBEEF
@@ -53,7 +48,7 @@ EVALUATION_SEEDS = {"train": 0xFACE, "valid": 0xFADE}
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add_experiment_arguments(parser, database=False, all_rows=True)
     parser.add_argument("-l", "--load_checkpoint", type=int, metavar="STEP", help="go on from this checkpoint")
     parser.add_argument("-p", "--checkpoints", type=int, nargs="+", default=[], metavar="STEP", help="steps to keep")
@@ -81,14 +76,16 @@ def main():
         return
     labels = None if args.database_name is None else labels_path(args.task, args.database_name)
     if labels and (args.no_save or not labels.is_file()):
-        raise UserError(
-            "--database_name needs the saved state: leave out --no_save" if args.no_save else
-            f"{labels} does not exist: make it with: python generate_labels.py {args.task} {args.database_name}"
-        )  # fmt: skip
+        if args.no_save:
+            raise UserError("--database_name needs the saved state: leave out --no_save")
+        raise UserError(f"{labels} does not exist", Remedy("generate_labels", labels))
+    keep_freed_memory()
+    forbid_tf32()
+    set_deterministic(not args.stochastic)
     device = select_device(args.device)
     distributed.start()
+    distributed.mute_all_but_first()
     precision = select_precision(args.precision, device)
-    set_deterministic(not args.stochastic)
     if args.variant_id == "all":
         train_table(args, experiments, device, precision)
     else:
@@ -122,12 +119,12 @@ def is_done(args, experiment, precision):
     """Whether a row is trained to its end, and evaluated where that is asked for."""
     if args.no_save or args.no_load or args.load_checkpoint is not None or not exists(experiment.state_path):
         return False
-    state = load_state(experiment.state_path, experiment.training_command())
+    state = experiment.load_state()
     if state["trainer"]["step"] < experiment.config["nb_steps"]:
         return False
     if not args.force_load:
         banks = state["provenance"].get("banks")  # those of today are not read for that
-        check_same_config(state, experiment.config, precision, experiment.state_path, banks)
+        check_same_work(experiment.state_path, work_differences(state, experiment.config, precision, banks))
     return not args.database_name or is_evaluated(DatabaseFiles(experiment, args.database_name))
 
 
@@ -146,6 +143,7 @@ def train(args, experiment, device, precision):
 def train_network(args, experiment, device, precision, stack):
     """Train one experiment; its lock, and what else is to be closed, goes to an `ExitStack`."""
     config = experiment.config
+    torch.manual_seed(config["seed"])  # of the weights, and of what the trainer trains beside them
     network = build_network(config, device)
     loaders = {
         "train": build_loader(config, "train", device, config["seed"]),
@@ -167,10 +165,10 @@ def train_network(args, experiment, device, precision, stack):
     write = distributed.is_first() and not args.no_save
     source = experiment.at(args.load_checkpoint) / "state.pth"
     if args.load_checkpoint is not None or (exists(source) and not args.no_load):
-        command = experiment.training_command()
-        state = load_state(source, command if args.load_checkpoint is None else f"{command} -p {args.load_checkpoint}")
+        step = {} if args.load_checkpoint is None else {"checkpoints": [args.load_checkpoint]}
+        state = load_state(source, Remedy("train", experiment, **step))
         if not args.force_load:
-            check_same_config(state, config, precision, source, made_by["banks"])
+            check_same_work(source, work_differences(state, config, precision, made_by["banks"]))
         load_weights(network, state["net"], source)
         load_trainer(trainer, state["trainer"], source)
         results = {"train": state["train_results"], "valid": state["valid_results"]}
@@ -227,8 +225,16 @@ def train_network(args, experiment, device, precision, stack):
         print(f"{experiment}: {trainer.step} steps, {experiment.state_path}")
 
 
+def check_same_work(path, differences):
+    if differences:
+        raise UserError(
+            f"{path} was trained with another configuration: now {'; '.join(differences)}. "
+            "Use --force_load to continue with the new values, or --no_load to start again"
+        )
+
+
 def command_to_go_on(args):
-    """The command line that takes up a run that was stopped."""
+    """The command line that resumes a run that was stopped."""
     words = ["python", "train.py", args.task, args.model]
     for name, option in (("variant", "-v"), ("variant_id", "-i"), ("database_name", "--database_name")):
         if getattr(args, name) is not None:
@@ -267,4 +273,4 @@ class StopRequest:
 
 
 if __name__ == "__main__":
-    errors.run(main, "-a trainer_kwargs:forward_passes:two, or a smaller loader_kwargs:size")
+    run(main, "-a trainer_kwargs:forward_passes:two, or a smaller loader_kwargs:size")

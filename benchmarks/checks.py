@@ -26,15 +26,19 @@ from stages import BANK_SIZE, MODEL, TASK, enter, simulate_encoding
 
 # module, or class of a module, and the names in it
 CHECKS = {
-    "equihash.fingerprints": "checksums provenance check_provenance weights_digest digest_of",
-    "equihash.labels": "checksum provenance digest_of sample_digest",
+    "equihash.fingerprints.encoding": "provenance weights_digest",
+    "equihash.fingerprints.row_file": "checksums",
+    "equihash.fingerprints.fingerprint_file": "checksums check_provenance weights_digest",
+    "equihash.fingerprints.indexing": "provenance check_provenance digest_of",
+    "equihash.label_generation": "checksum provenance",
+    "equihash.labels": "checksum digest_of sample_digest",
     "equihash.labels.Labels": "verify",
     "equihash.search.building": "checksum",
     "equihash.search.inverted_index": "checksum",
     "equihash.search.inverted_index.InvertedIndex": "verify",
     "equihash.evaluation.encoded_database": "check_provenance",
     "equihash.evaluation.results": "provenance",
-    "equihash.state": "weights_digest check_same_config",
+    "equihash.state": "weights_digest",
     "equihash.provenance": "provenance check_provenance",
     "equihash.datasets.dataset.Dataset": "digest",
 }
@@ -88,7 +92,7 @@ def show(script, *arguments):
 
 
 def simulate(arguments):
-    with mock.patch("equihash.fingerprints.encode_items", simulate_encoding(0.01)):
+    with mock.patch("equihash.fingerprints.encoding.encode_items", simulate_encoding(0.01)):
         sys.argv = ["encode.py", TASK, *arguments]
         runpy.run_path(str(REPOSITORY / "encode.py"), run_name="__main__")
 

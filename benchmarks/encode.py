@@ -21,12 +21,15 @@ import torch
 from shannon import seconds
 from train_step import plain_forward
 
+from equihash.building import build_loader, build_network
+from equihash.command_line import add_device_argument
 from equihash.config import load_config
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
-from equihash.devices import add_device_argument, native_precisions, select_device
-from equihash.fingerprints import IDENTITY, RowFile, encode_items
+from equihash.devices import native_precisions, select_device
+from equihash.fingerprints.encoding import encode_items
+from equihash.fingerprints.row_file import IDENTITY, RowFile
 from equihash.inference import compute_logits
-from equihash.state import build_loader, build_network
+from equihash.process_settings import keep_freed_memory
 
 PUBLISHED = 1150  # mosaics a second
 PROVENANCE = dict.fromkeys((*IDENTITY, "precision", "device"))
@@ -38,6 +41,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5, help="timed runs (default: 5)")
     add_device_argument(parser)
     args = parser.parse_args()
+    keep_freed_memory()
     device = select_device(args.device)
     config = load_config("FastMnistMosaic", "ShannonHamming")
     network = build_network(config, device).eval()

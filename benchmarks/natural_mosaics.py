@@ -21,11 +21,13 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
+from equihash.command_line import add_device_argument
 from equihash.datasets import NoisyOpenImagesMosaic
 from equihash.datasets.color import shift_hue_and_lightness
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, OVERLAP, RESOLUTIONS, SUB_BATCH, WIDTH, put_together
 from equihash.datasets.perlin import PerlinNoise
-from equihash.devices import add_device_argument, select_device
+from equihash.devices import select_device
+from equihash.process_settings import keep_freed_memory
 
 BANK_SIZE, NB_MAPS = 300, 300
 COLOR_OPERATIONS = 38  # on planes, in shift_hue_and_lightness
@@ -119,6 +121,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=9, help="timed rounds (default: 9)")
     add_device_argument(parser)
     arguments = parser.parse_args()
+    keep_freed_memory()
     device = select_device(arguments.device)
     with tempfile.TemporaryDirectory() as folder:
         make_files(folder)

@@ -15,11 +15,12 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import torch
 
-from equihash import errors
-from equihash.devices import add_device_argument, select_device
-from equihash.experiment import add_experiment_arguments, experiments_from_arguments
+from equihash.building import build_loader
+from equihash.command_line import add_device_argument, add_experiment_arguments, experiments_from_arguments, run
+from equihash.devices import select_device
 from equihash.inference import compute_logits
-from equihash.state import build_loader, build_network, load_state, load_weights
+from equihash.process_settings import keep_freed_memory
+from equihash.state import load_network
 
 
 def main():
@@ -28,12 +29,11 @@ def main():
     add_device_argument(parser)
     parser.add_argument("--pairs", type=int, default=20_000, help="pairs of instances (default: 20000)")
     args = parser.parse_args()
-    args.load_checkpoint = None
+    keep_freed_memory()
     device = select_device(args.device)
     (experiment,) = experiments_from_arguments(args)
-    state = load_state(experiment.state_path, experiment.training_command())
-    network = build_network(state["config"], device).eval()
-    load_weights(network, state["net"], experiment.state_path)
+    state = experiment.load_state()
+    network = load_network(state, experiment.state_path, device)
     loader = build_loader(state["config"], "test", device, seed=0)
     bits = {torch.float32: [], torch.bfloat16: []}
     for _ in range(-(-args.pairs // loader.size)):
@@ -56,4 +56,4 @@ def main():
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    run(main)

@@ -17,8 +17,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import torch
 
-from equihash.devices import add_device_argument, select_device
+from equihash.command_line import add_device_argument
+from equihash.devices import select_device
 from equihash.losses import ShannonGradient, training_tuples
+from equihash.process_settings import keep_freed_memory
 
 NB_BITS = 64
 CASES = {
@@ -99,6 +101,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each case (default: 5)")
     add_device_argument(parser)
     args = parser.parse_args()
+    keep_freed_memory()
     device = select_device(args.device)
     generator = torch.Generator().manual_seed(0)
     logits = (3 * torch.randn(args.rows, NB_BITS, generator=generator)).to(device)

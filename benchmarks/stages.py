@@ -43,7 +43,7 @@ def simulated_logits(labels, rng, error_rate):
 
 
 def simulate_encoding(error_rate):
-    """A stand-in for `equihash.fingerprints.encode_items`."""
+    """A stand-in for `equihash.fingerprints.encoding.encode_items`."""
 
     def encode_items(network, database, precision, outputs, first, nb_items, flush_freq, what):
         rng = np.random.default_rng(len(what))
@@ -102,7 +102,7 @@ def main():
         sizes += [f"-b{BANK_SIZE}", f"-d{args.size}", "-m", "2", "2"]
         show("generate_labels.py", *run("generate_labels.py", TASK, DATABASE, *sizes)[:2])
         run("train.py", TASK, MODEL, "-d", "cpu", "-a", "nb_steps:0")
-        with mock.patch("equihash.fingerprints.encode_items", simulate_encoding(args.error_rate)):
+        with mock.patch("equihash.fingerprints.encoding.encode_items", simulate_encoding(args.error_rate)):
             sys.argv = ["encode.py", TASK, DATABASE, MODEL, "-d", "cpu"]
             runpy.run_path(str(REPOSITORY / "encode.py"), run_name="__main__")
         show("build_index.py", *run("build_index.py", TASK, DATABASE, MODEL)[:2])

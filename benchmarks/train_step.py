@@ -24,10 +24,12 @@ import torch.nn.functional as F
 from shannon import BASELINE_TUPLES, gathering_gradient, gflop, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
+from equihash.building import build_loader, build_network
+from equihash.command_line import add_device_argument
 from equihash.config import find_class, load_config
-from equihash.devices import add_device_argument, native_precisions, select_device
+from equihash.devices import native_precisions, select_device
 from equihash.losses import training_tuples
-from equihash.state import build_loader, build_network
+from equihash.process_settings import keep_freed_memory
 
 PUBLISHED = {"ShannonHamming": 31.2, "HashNet": 7.0, "JMLH": 2.9}  # seconds
 GEMM_SIZE = 2048
@@ -130,6 +132,7 @@ def main():
     parser.add_argument("--models", nargs="+", default=list(PUBLISHED), choices=PUBLISHED, help="default: all")
     add_device_argument(parser)
     args = parser.parse_args()
+    keep_freed_memory()
     device = select_device(args.device)
     print(f"FastMnistMosaic on {device}, {torch.get_num_threads()} threads; milliseconds")
     parts = ("step", "data", "forward", "loss", "backward", "optimizer")

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from equihash.errors import Locked, UserError
 HOST = socket.gethostname()
 
 
-def exists(path):
+def exists(path: str | Path) -> bool:
     """Whether `path` is a file; an `OSError` if the system cannot tell."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
@@ -27,7 +28,7 @@ def exists(path):
 
 
 @contextmanager
-def atomic(path):
+def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, and rename it to `path` on success.
 
     The file is fsynced before the rename and the folder after it, so that a crash leaves the old file or the new one.
@@ -50,7 +51,7 @@ def atomic(path):
 
 
 @contextmanager
-def naming(path):
+def naming(path: str | Path) -> Iterator[None]:
     """As a context: an `OSError` that names no file is given the name `path`."""
     try:
         yield
@@ -68,7 +69,7 @@ def _fsync(path):
 
 
 @contextmanager
-def locked(path):
+def locked(path: str | Path) -> Iterator[None]:
     """Be the only process that writes `path`, a file or a folder.
 
     The lock is a file beside it. The system frees the lock of a process that has ended, however it ended.
@@ -100,37 +101,37 @@ def locked(path):
         system_lock.release()
 
 
-def write_json(path, content):
+def write_json(path: str | Path, content: object) -> None:
     """Write `content` to `path` as indented JSON, atomically; NaN and infinity become null."""
     finite = json.loads(json.dumps(content), parse_constant=lambda name: None)
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(finite, indent=1) + "\n")
 
 
-def read_json(path, hint=""):
+def read_json(path: str | Path) -> object:
     """Return the content of the JSON file `path`.
 
     Raises
     ------
     UserError
-        The file is missing (the message ends with `hint`) or is not JSON.
+        The file is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist{hint}") from None
+        raise UserError(f"{path} does not exist") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
 
 
-def write_all(raw, content):
+def write_all(raw, content: bytes) -> None:
     """Write all of `content` to an unbuffered file."""
     left = memoryview(content)
     while left:
         left = left[raw.write(left) :]
 
 
-def digest_of(*contents):
+def digest_of(*contents: object) -> str:
     """SHA-256 (first 16 hex digits) of bytes and of what `str` makes of anything else."""
     digest = hashlib.sha256()
     for content in contents:
@@ -138,7 +139,7 @@ def digest_of(*contents):
     return digest.hexdigest()[:16]
 
 
-def sample_digest(*arrays, nb_blocks=64, block_size=1024):
+def sample_digest(*arrays, nb_blocks: int = 64, block_size: int = 1024) -> str:
     """SHA-256 (first 16 hex digits) of the shapes, dtypes and evenly spaced blocks of rows of arrays or datasets."""
     digest = hashlib.sha256()
     for array in arrays:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from equihash.errors import Damaged, UserError
+from equihash.errors import Damaged, Remedy, UserError
 from equihash.files import exists, naming, write_all
 
 # the file format of HDF5 1.10: the first whose metadata has checksums
@@ -23,7 +23,7 @@ DEFLATE = 1100  # more bytes than this cannot come from one compressed byte
 class Hdf5File:
     """An HDF5 file that is open for reading; a context manager.
 
-    HDF5's own locks, which some file systems lack, are not used. `hint`, how to make the file, ends error messages.
+    HDF5's own locks, which some file systems lack, are not used. `remedy`, what makes the file, is that of errors.
 
     Raises
     ------
@@ -35,10 +35,10 @@ class Hdf5File:
         The system cannot read the file, which the error names. All methods raise this, too.
     """
 
-    def __init__(self, path: Path, hint: str = ""):
-        self.path, self.hint = path, hint
+    def __init__(self, path: Path, remedy: Remedy | None = None):
+        self.path, self.remedy = path, remedy
         if not exists(path):
-            raise UserError(f"{path} does not exist{hint}")
+            raise UserError(f"{path} does not exist", remedy)
         self.raw = _Input(path)
         try:
             with self._reading():
@@ -103,7 +103,7 @@ class Hdf5File:
             if isinstance(error, OSError) and error.errno:  # of the system: too many open files to load a codec
                 raise
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            raise Damaged(f"{self.path} is damaged, or no HDF5 file ({reason}){self.hint}") from error
+            raise Damaged(f"{self.path} is damaged, or no HDF5 file ({reason})", self.remedy) from error
 
 
 class Dataset:

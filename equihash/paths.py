@@ -9,7 +9,7 @@ CONFIGS = Path("configs")
 DATA = Path("data")
 
 
-def check_task(task):
+def check_task(task: str) -> None:
     """Raise a `UserError` unless there is configs/TASK/taskconfig.json."""
     if not CONFIGS.is_dir():
         raise UserError(f"run it from the repository's folder (there is no {CONFIGS}/ here)")
@@ -18,7 +18,7 @@ def check_task(task):
         raise UserError(f"unknown task {task!r}{nearest(task, tasks)}")
 
 
-def check_model(task, model):
+def check_model(task: str, model: str) -> None:
     """Raise a `UserError` unless there are configs/TASK/taskconfig.json and configs/TASK/MODEL/modelconfig.json."""
     check_task(task)
     models = folders_with(CONFIGS / task, "modelconfig.json")
@@ -26,12 +26,12 @@ def check_model(task, model):
         raise UserError(f"unknown model {model!r} for task {task}{nearest(model, models)}")
 
 
-def folders_with(folder, name):
+def folders_with(folder: Path, name: str) -> list[str]:
     """Names of the folders of `folder` that hold a file `name`."""
     return [path.parent.name for path in folder.glob(f"*/{name}")]
 
 
-def labels_path(task, name):
+def labels_path(task: str, name: str) -> Path:
     """Return the path of a database's labels.
 
     Raises

@@ -3,13 +3,14 @@
 import math
 import sys
 import time
+from collections.abc import Iterable
 
 from tqdm import tqdm
 
 INTERVAL = 60  # seconds between two lines in a log file
 
 
-def progress_bar(iterable=None, **options):
+def progress_bar(iterable: Iterable | None = None, **options) -> tqdm:
     """A tqdm bar; if stderr is not a terminal, a line at its start, one every minute and one at its end.
 
     A bar that begins and ends within a minute of another one's line writes none.
@@ -23,7 +24,7 @@ def progress_bar(iterable=None, **options):
     return (tqdm if sys.stderr.isatty() else _Lines)(iterable, **options)
 
 
-def print_above(text):
+def print_above(text: str) -> None:
     """Print a line to stdout, above the bars of a terminal."""
     tqdm.write(text)
 

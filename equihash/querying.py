@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from equihash.building import build_loader, check_instances
 from equihash.class_numbers import labels_to_class_numbers
 from equihash.datasets import Dataset
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.devices import select_device
-from equihash.errors import UserError
+from equihash.errors import Remedy, UserError
 from equihash.experiment import DatabaseFiles
 from equihash.fingerprints import open_index
 from equihash.image_files import UnreadableImage, read_image
@@ -20,7 +21,7 @@ from equihash.inference import compute_logits, rows_at_once
 from equihash.labels import members
 from equihash.provenance import check_provenance
 from equihash.search import probe_codes
-from equihash.state import build_loader, build_network, check_instances, load_state, load_weights
+from equihash.state import load_network
 
 MOST_SCANNED = 10_000_000  # items whose labels are read to count what was missed
 
@@ -82,25 +83,22 @@ class Searcher:
         #: Whether items are the very ones that were encoded: another kind of device draws other noise.
         self.same_noise = made_by.get("device", self.device.type) == self.device.type
         self.precision = getattr(torch, made_by.get("precision", "float32"))
-        experiment = files.experiment
-        state = load_state(experiment.state_path, experiment.training_command())
+        state = files.experiment.load_state()
         config = state["config"]
         if "bank_location" in config["loader_kwargs"]:
             config["loader_kwargs"]["bank_location"] = "mapped"  # a few images are needed, not the whole bank
         self.loader = build_loader(config, files.which, self.device)
         expected = {"bank": (self.loader.digest(), "the images there now are")}
-        check_provenance(files.index(), made_by, expected, f"{files.command('encode.py')} --build_index")
-        self.network = build_network(config, self.device)
-        load_weights(self.network, state["net"], experiment.state_path)
+        check_provenance(files.index(), made_by, expected, Remedy("encode_database and build_index", files))
+        self.network = load_network(state, files.experiment.state_path, self.device)
         check_instances(self.network, self.loader)
-        self.network.eval()
         self.items = ProceduralDatabase(self.labels.database, self.loader, ENCODING_SEED)
         self.milliseconds = dict.fromkeys(("mosaics", "network", "lookups"), 0.0)
 
     def by_id(self, item: int) -> Query:
         """The query for an item of the database: the same mosaic with the same noise, encoded in the same way."""
         if not 0 <= item < len(self.items):
-            raise UserError(f"--id {item}: the database has items 0 to {len(self.items) - 1}")
+            raise UserError(f"no item {item}: the database has items 0 to {len(self.items) - 1}")
         with self._timed("mosaics"):
             chunk = self.items.chunk(item // CHUNK_SIZE)
         # with the neighbours that it was encoded with: batches of another size are rounded differently
@@ -112,7 +110,7 @@ class Searcher:
     def by_label(self, numbers: list[int]) -> Query:
         """The query for a new instance of a class, given as bank image numbers, row by row."""
         shape, bank_size = self.labels.mosaic_shape, self.labels.bank_size
-        text = f"--label {' '.join(map(str, numbers))}"
+        text = f"class {' '.join(map(str, numbers))}"
         if len(numbers) != np.prod(shape):
             raise UserError(f"{text}: a mosaic has {shape[0]} x {shape[1]} images, so {np.prod(shape)} numbers")
         if not all(0 <= number < bank_size for number in numbers):
@@ -120,7 +118,7 @@ class Searcher:
         label = np.array(numbers).reshape(shape)
         with self._timed("mosaics"):
             instance = ProceduralDatabase(label[None], self.loader, ENCODING_SEED)[0]
-        return Query(f"class {' '.join(map(str, numbers))}", instance, label, self._logits(instance[None])[0])
+        return Query(text, instance, label, self._logits(instance[None])[0])
 
     def by_picture(self, path: Path) -> Query:
         """The query for a picture file, of any format, that has the size of a mosaic."""
@@ -131,7 +129,7 @@ class Searcher:
         """Fill in what each of some queries finds by multi-probing, and whether it is relevant."""
         nb_bits = 8 * self.index.nbytes_per_code
         if not 1 <= nb_lookups <= 2 ** min(nb_bits, 24):
-            raise UserError(f"--nb_lookups must be 1 to {2 ** min(nb_bits, 24)}, not {nb_lookups}")
+            raise UserError(f"nb_lookups must be 1 to {2 ** min(nb_bits, 24)}, not {nb_lookups}")
         logits = torch.stack([query.logits for query in queries])
         if not logits.isfinite().all():
             raise UserError("the network gave logits that are not finite")

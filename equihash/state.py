@@ -1,88 +1,37 @@
 """state.pth: the weights and all that a resumed run needs."""
 
-import contextlib
-import copy
 import io
-import json
+import os
 import pickle
 import re
 import sys
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
-from equihash.config import complete, differences, find_class
-from equihash.errors import OUT_OF_MEMORY, Diverged, UserError
+from equihash.building import build_network
+from equihash.config import complete, differences
+from equihash.errors import Diverged, Remedy, UserError, is_out_of_memory
 from equihash.files import atomic, digest_of, exists
 
 # what may differ between a saved and a resumed run: how long it is and what is looked at on the way
 RUN_LENGTH_KEYS = ("nb_steps", "eval_freq", "eval_size")
+KEYS = ("config", "net", "trainer", "train_results", "valid_results")
+START_AGAIN = Remedy("train", load=False)
 
 
-def build_network(config, device):
-    """Make the network of a configuration, initialised from its seed, on `device`."""
-    torch.manual_seed(config["seed"])
-    if config["network_kwargs"].get("k", 8) % 8:
-        raise UserError(f"network_kwargs:k must be a multiple of 8 (whole bytes), not {config['network_kwargs']['k']}")
-    network = find_class(config, "network")(**config["network_kwargs"])
-    return network.to(device, memory_format=torch.channels_last)  # two to three times faster on the CPU
-
-
-def build_loader(config, which, device, seed=None):
-    """Make the dataset of a configuration for one split."""
-    return find_class(config, "loader")(**config["loader_kwargs"], which=which, device=device, seed=seed)
-
-
-def check_instances(network, loader):
-    """Try a network on two instances of the loader, and the loader on its generator.
-
-    Raises
-    ------
-    UserError
-        The loader does not take all of its noise from the generator that it is given, so that no item could be made
-        again; or the network does not give `k` logits of an instance.
-    """
-    labels = np.zeros((2, *loader.mosaic_shape), np.int64)
-    first, again = (loader.batch_from_labels(labels, torch_generator=loader.noise_generator(0)) for _ in range(2))
-    if not torch.equal(first, again):
-        raise UserError(
-            f"{type(loader).__name__}.batch_from_labels does not take all of its noise from torch_generator: two "
-            "batches made from one state of it differ"
-        )
-    training = network.training
-    with torch.inference_mode():
-        logits = network.eval()(first)
-    network.train(training)
-    if getattr(logits, "shape", None) != (2, network.k):
-        raise UserError(
-            f"{type(network).__name__} gives {tuple(logits.shape)} of instances {tuple(first.shape)}, not one row of "
-            f"{network.k} logits each: change network_class or loader_kwargs"
-        )
-
-
-def check_weights(network, step):
-    """Raise `Diverged` where the weights after `step` are not finite, and must not be saved."""
-    name = _not_finite(network)
-    if name is not None:
-        raise Diverged(
-            f"{name} is not finite at step {step}: training stopped, the last saved state is kept; "
-            "lower optim_kwargs:lr or clip_value"
-        )
-
-
-def _not_finite(network):
-    """Name of the first of the network's weights that hold NaN or infinity, or None."""
-    return next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None)
-
-
-def save_state(path, config, network, trainer, results, provenance):
+def save_state(path: Path, config: dict, network: nn.Module, trainer, results: dict, provenance: dict) -> None:
     """Write state.pth atomically.
 
     Parameters
     ----------
+    path : Path
+    config : dict
+    network : nn.Module
+    trainer : Trainer
     results : {"train": dict, "valid": dict}
         The in-training evaluations by step.
     provenance : dict
@@ -103,14 +52,14 @@ def save_state(path, config, network, trainer, results, provenance):
         temporary.write_bytes(content.getbuffer())
 
 
-def load_state(path, command):
+def load_state(path: Path, remedy: Remedy | None = None) -> dict:
     """Read state.pth, ours or one in the published format, without running any code of it.
 
     Parameters
     ----------
     path : Path
-    command : str
-        What makes the file, for the message where there is none.
+    remedy : Remedy or None
+        What makes the file, for the error where there is none.
 
     Returns
     -------
@@ -123,103 +72,39 @@ def load_state(path, command):
         The file is missing, damaged, or not a state.
     """
     if not exists(path):
-        raise UserError(f"{path} does not exist: train first with: {command}")
-    _check_archive(path)
+        raise UserError(f"{path} does not exist", remedy)
     try:
+        with zipfile.ZipFile(path) as archive:  # PyTorch looks at neither checksums nor sizes
+            too_large = sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path)
+            if too_large or archive.testzip() is not None:
+                raise zipfile.BadZipFile("wrong checksum or size")
         with torch.serialization.safe_globals(_published_types()):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(f"{path} is refused: it is damaged, or holds more than tensors, numbers and text") from None
     except Exception as error:  # what a damaged file can make PyTorch raise is not known
-        no_memory = isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
-        if no_memory or isinstance(error, OSError) and error.errno:
+        if is_out_of_memory(error) or isinstance(error, OSError) and error.errno:
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read as a state, it is damaged: {reason}") from None
-    keys = ("config", "net", "trainer", "train_results", "valid_results")
-    if not isinstance(state, dict) or not all(isinstance(state.get(key), dict) for key in keys):
-        raise UserError(f"{path} is not a state: it must hold {', '.join(keys)}")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is not a state, or it is damaged: {reason}") from None
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), dict) for key in KEYS):
+        raise UserError(f"{path} is not a state: it must hold {', '.join(KEYS)}")
+    state = {key: _plain(state.get(key, {})) for key in (*KEYS, "provenance")}
     try:
-        plain = {key: _plain(state.get(key, {})) for key in (*keys, "provenance")}
-        step, log = plain["trainer"].get("step"), plain["trainer"].get("training_log", {}).items()
-        whole = type(step) is int and step >= 0
-        whole = whole and all(isinstance(value, torch.Tensor) for value in plain["net"].values())
-        whole = whole and all(isinstance(name, str) for name in plain["net"])
-        whole = whole and all(map(_is_result, [*log, *plain["train_results"].items(), *plain["valid_results"].items()]))
-        json.dumps([plain["provenance"], plain["config"], [*log], plain["train_results"], plain["valid_results"]])
-    except (RecursionError, RuntimeError, ValueError, AttributeError, TypeError):
-        whole = False
-    if not whole:
-        raise UserError(f"{path} is not a state: its step, weights, log or results are not what they should be")
-    try:
-        config = complete(plain["config"])
+        state["config"] = complete(state["config"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return {**plain, "config": config}
+    return state
 
 
-def _check_archive(path):
-    """Raise a `UserError` unless `path` is a zip archive whose every byte is as it was written, and no larger inside
-    than outside: PyTorch itself checks neither."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-            damaged = packed or sum(entry.file_size for entry in entries) > Path(path).stat().st_size
-            damaged = damaged or archive.testzip() is not None
-    except (zipfile.BadZipFile, zlib.error, ValueError, LookupError, EOFError, NotImplementedError, RuntimeError):
-        damaged = True
-    if damaged:
-        raise UserError(f"{path} is not a state, or it is damaged")
+def load_network(state: dict, path: Path, device: torch.device) -> nn.Module:
+    """Make the network of a state, on `device` and in evaluation mode; `path` is that of the state, for errors."""
+    network = build_network(state["config"], device)
+    load_weights(network, state["net"], path)
+    return network.eval()
 
 
-def _is_result(item):
-    """Whether a step and what was found at it can be drawn (published ones lack some numbers)."""
-    step, found = item
-    if type(step) is not int or not isinstance(found, dict):
-        return False
-    numbers = [value for name, value in found.items() if name.endswith("loss")]
-    if "recall" in found:
-        recall, entropies = found["recall"], found.get("worst_entropies")
-        if not isinstance(recall, list) or not isinstance(entropies, dict):
-            return False
-        if len(recall) < 3 or not {1, 2, 3, 4} <= set(entropies):
-            return False
-        numbers += [*recall, *entropies.values()]
-    return all(isinstance(number, (int, float)) for number in numbers)
-
-
-def load_trainer(trainer, saved, path):
-    """Put a state's trainer into `trainer`, or say in one line why it does not fit."""
-    _try_a_step(trainer)  # a mistake in a class of the user's own shows its traceback
-    try:
-        trainer.load_state_dict(saved)
-        _try_a_step(trainer)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # what values that do not fit make PyTorch raise is not known
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} does not fit this training: {reason}; use --no_load to start again") from error
-
-
-def _try_a_step(trainer):
-    """Take a step of gradient 0, save and load the state behind it, and restore everything."""
-    weights = [parameter.detach().clone() for parameter in trainer.parameters]
-    state = copy.deepcopy(trainer.state_dict())
-    for parameter in trainer.parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    trainer.optimizer.step()
-    if trainer.scheduler is not None:
-        with contextlib.suppress(ValueError):  # of a schedule that has come to its end
-            trainer.scheduler.step()
-    trainer.load_state_dict(copy.deepcopy(trainer.state_dict()))
-    trainer.load_state_dict(state)
-    for parameter, weight in zip(trainer.parameters, weights):
-        parameter.data.copy_(weight)
-        parameter.grad = None
-
-
-def load_weights(network, weights, path):
+def load_weights(network: nn.Module, weights: dict, path: Path) -> None:
     """Put a state's weights into `network`, or say in one line why they do not fit.
 
     DataParallel and torch.compile put a word before each name: weights saved from them fit, too.
@@ -228,36 +113,63 @@ def load_weights(network, weights, path):
         weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): tensor for name, tensor in weights.items()}
     try:
         network.load_state_dict(weights)
-    except (RuntimeError, AttributeError) as error:
+    except RuntimeError as error:
         lines = str(error).splitlines()
         raise UserError(f"{path} is of another network: {lines[min(1, len(lines) - 1)].strip()}") from None
     name = _not_finite(network)
     if name is not None:
-        raise UserError(f"{path}: {name} holds values that are not finite: train again with --no_load, or use -l STEP")
+        raise UserError(f"{path}: {name} holds values that are not finite", START_AGAIN)
 
 
-def check_same_config(state, current, precision, path, banks=None):
-    """Refuse to go on from a state of another configuration, precision or image banks (digests by split).
+def load_trainer(trainer, saved: dict, path: Path) -> None:
+    """Put a state's trainer into `trainer`, or say in one line why it does not fit."""
+    try:
+        trainer.load_state_dict(saved)
+    except (KeyError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} does not fit this training: {reason}", START_AGAIN) from error
 
-    Raises
-    ------
-    UserError
-        Lists every difference.
+
+def check_weights(network: nn.Module, step: int) -> None:
+    """Raise `Diverged` where the weights after `step` are not finite, and must not be saved."""
+    name = _not_finite(network)
+    if name is not None:
+        raise Diverged(
+            f"{name} is not finite at step {step}: training stopped, the last saved state is kept; "
+            "lower optim_kwargs:lr or clip_value"
+        )
+
+
+def _not_finite(network):
+    """Name of the first of the network's weights that hold NaN or infinity, or None."""
+    return next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None)
+
+
+def work_differences(state: dict, current: dict, precision: torch.dtype, banks: dict | None = None) -> list[str]:
+    """List "what: a, not b" for all that makes a state unfit to resume: configuration, precision, image banks.
+
+    Parameters
+    ----------
+    state : dict
+        See `load_state`.
+    current : dict
+        The configuration now.
+    precision : torch.dtype
+    banks : dict or None
+        Digests by split; None: not compared.
     """
     ignored = {key: None for key in RUN_LENGTH_KEYS}
     lines = differences({**current, **ignored}, {**state["config"], **ignored})
     saved_precision = state["trainer"].get("precision", str(precision))
     if saved_precision != str(precision):
-        lines.append(f"--precision {str(precision)[6:]}, not {str(saved_precision)[6:]}")
-    lines += [f"image banks {line}" for line in differences(banks or {}, state["provenance"].get("banks", banks or {}))]
-    if lines:
-        raise UserError(
-            f"{path} was trained with another configuration: now {'; '.join(lines)}. "
-            "Use --force_load to go on with the new values, or --no_load to start anew"
-        )
+        lines.append(f"precision {str(precision)[6:]}, not {str(saved_precision)[6:]}")
+    banks = banks or {}
+    return lines + [f"image banks {line}" for line in differences(banks, state["provenance"].get("banks", banks))]
 
 
-def weights_digest(weights):
+def weights_digest(weights: dict) -> str:
     """SHA-256 (first 16 hex digits) of a network's weights, names and shapes included."""
     contents = []
     for name, tensor in sorted(weights.items()):
@@ -267,12 +179,7 @@ def weights_digest(weights):
 
 
 def _plain(value):
-    """Turn numpy scalars and arrays of a published state into Python numbers, lists and tensors.
-
-    A tensor that is larger than the memory behind it is an error.
-    """
-    if isinstance(value, torch.Tensor) and value.nbytes > value.untyped_storage().nbytes():
-        raise ValueError("a tensor that is larger than its memory")
+    """Turn numpy scalars and arrays of a published state into Python numbers, lists and tensors."""
     if isinstance(value, str):
         return sys.intern(value)  # as the names in a program are: a state that is saved again has the same bytes
     if isinstance(value, dict):

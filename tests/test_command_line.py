@@ -8,6 +8,10 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
+from equihash import command_line
+from equihash.errors import Remedy, UserError
+from equihash.experiment import DatabaseFiles, Experiment
+
 
 def python(*words, cwd=REPOSITORY, **options):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 60, **options}
@@ -32,7 +36,16 @@ def test_without_the_c_modules(tmp_path):
 
 def script(*lines):
     """Python code whose `main` has these lines."""
-    return "\n".join(["import sys", "from equihash import errors", "def main():", *lines, "errors.run(main)"])
+    return "\n".join(
+        [
+            "import sys",
+            "from equihash import errors",
+            "from equihash.command_line import run",
+            "def main():",
+            *lines,
+            "run(main)",
+        ]
+    )
 
 
 def test_what_the_terminal_cannot_show_is_replaced():
@@ -126,3 +139,25 @@ def test_tasks_models_and_variants_are_names(workspace, words, what):
 def test_another_folder_is_told(workspace, command):
     (workspace.folder / "configs").unlink()
     workspace.refuse(command, "run it from the repository's folder (there is no configs/ here)")
+
+
+def test_a_remedy_in_the_terms_of_the_package_and_as_a_command(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    experiment = Experiment("FastMnistMosaic", "HashNet", "alpha_ablation", 3, checkpoint=20)
+    valid = DatabaseFiles(experiment, "DB", "valid")
+    for remedy, text, line in (
+        (
+            Remedy("encode_database", valid, job_id=3, nb_jobs=10),
+            "encode_database with job_id=3, nb_jobs=10",
+            "python encode.py FastMnistMosaic DB HashNet -v alpha_ablation -i 3 -l 20 -w valid --job_id 3 --nb_jobs 10",
+        ),
+        (Remedy("train", experiment), "train", "python train.py FastMnistMosaic HashNet -v alpha_ablation -i 3 -p 20"),
+        (Remedy("train", load=False), "train with load=False", "python train.py --no_load"),
+        (
+            Remedy("count_shard", nb_lookups=[1, 4], shard=0),
+            "count_shard with nb_lookups=[1, 4], shard=0",
+            "python evaluate_binary_equihash.py --nb_lookups 1 4 --shard 0",
+        ),
+    ):
+        assert (str(remedy), command_line.command(remedy)) == (text, line)
+    assert str(UserError("no codes", Remedy("encode_database", valid))) == "no codes: run encode_database"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from equihash import hdf5
-from equihash.errors import Damaged, UserError
+from equihash.errors import Damaged, Remedy, UserError
 from equihash.hdf5 import Hdf5File, create_hdf5, set_provenance
 
 
@@ -23,7 +23,7 @@ def path(tmp_path):
 
 
 def read_all(path):
-    with Hdf5File(path, "; make it again") as file:
+    with Hdf5File(path, Remedy("make_it")) as file:
         whole, packed = file.dataset("whole"), file.dataset("packed")
         assert np.array_equal(packed.read(slice(100, 900)), np.arange(100, 900))
         assert np.array_equal(packed.read([3, 2000]), [3, 2000])
@@ -98,10 +98,10 @@ def test_the_callers_mistake_is_its_own(path):
 def test_what_is_no_hdf5_or_missing(path, tmp_path):
     for content in (b"", b"text", path.read_bytes()[:3000]):
         (tmp_path / "cut.hdf5").write_bytes(content)
-        with pytest.raises(Damaged, match="cut.hdf5 is damaged, or no HDF5 file .*; make it again"):
+        with pytest.raises(Damaged, match="cut.hdf5 is damaged, or no HDF5 file .*: run make_it"):
             read_all(tmp_path / "cut.hdf5")
     for missing in (tmp_path / "none", path / "below", tmp_path):
-        with pytest.raises(UserError, match="does not exist; make it again"):
+        with pytest.raises(UserError, match="does not exist: run make_it"):
             read_all(missing)
 
 

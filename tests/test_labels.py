@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from equihash import label_generation
 from equihash import labels as labels_module
 from equihash.class_numbers import labels_to_class_numbers
 from equihash.errors import UserError
-from equihash.labels import Labels, generate_labels, members
+from equihash.label_generation import generate_labels
+from equihash.labels import Labels, members
 
 
 def published_way(bank_size, shape, database_size, nb_positive, nb_negative, nb_pairs, seed):
@@ -56,7 +58,7 @@ def test_any_size_is_as_defined(tmp_path_factory, bank_size, database_size, nb_p
         arguments = (*arguments[:4], 0, *arguments[5:])
     database, positive, negative, pairs = published_way(*arguments)
     generate_labels(path, *arguments)
-    made = Labels(path, "Task")
+    made = Labels(path)
     number = lambda name: labels_to_class_numbers(getattr(made, name), bank_size)  # noqa: E731
     assert np.array_equal(number("database"), database)
     assert number("positive_queries").tolist() == positive
@@ -70,10 +72,11 @@ def test_any_size_is_as_defined(tmp_path_factory, bank_size, database_size, nb_p
 def test_database_of_several_blocks(tmp_path, monkeypatch):
     arguments = (30, (1, 2), 2500, 300, 300, 10, 4)
     generate_labels(tmp_path / "one.hdf5", *arguments)
-    monkeypatch.setattr(labels_module, "BLOCK_SIZE", 1000)
+    for module in (labels_module, label_generation):
+        monkeypatch.setattr(module, "BLOCK_SIZE", 1000)
     generate_labels(tmp_path / "several.hdf5", *arguments)
     assert (tmp_path / "several.hdf5").read_bytes() == (tmp_path / "one.hdf5").read_bytes()
-    database = Labels(tmp_path / "several.hdf5", "Task").database
+    database = Labels(tmp_path / "several.hdf5").database
     numbers = np.arange(900, dtype=np.uint64)
     offsets, ids = members(database, 30, numbers)
     found = labels_to_class_numbers(database, 30)

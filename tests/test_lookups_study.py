@@ -111,7 +111,9 @@ def test_refusals(workspace):
     workspace.refuse("study_lookups.py FastMnistMosaic SIM", "no results of SIM", "evaluate_binary_equihash.py")
     results = simulated_results("main")
     put(workspace, results)
-    workspace.refuse("study_lookups.py FastMnistMosaic SIM --nb_lookups 4", "HashNet main", "4 lookups", "--nb_lookups")
+    workspace.refuse(
+        "study_lookups.py FastMnistMosaic SIM --nb_lookups 4", "HashNet main", "4 lookups", "--nb_lookups 4"
+    )
     other = {**results, "name": "other", "provenance": {"fingerprints": {"labels": "other"}}}
     put(workspace, {**results, "name": "one"})
     with workspace.inside():

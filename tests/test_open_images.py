@@ -243,11 +243,11 @@ def test_displacement_stays_inside(fresh):
 
 
 def test_missing_or_wrong_bank(folder, tmp_path):
-    with pytest.raises(UserError, match=r"valid\.hdf5 does not exist; .*prepare_data.py openimages --split valid"):
+    with pytest.raises(UserError, match=r"valid\.hdf5 does not exist: run prepare_open_images with split=.valid."):
         NoisyOpenImagesMosaic(folder, None, which="valid")
     with pytest.raises(UserError, match=r"does not hold `images`, uint8 \(N, 180, 180, 3\)"):
         NoisyOpenImagesMosaic(folder / "perlin.hdf5", None)
-    with pytest.raises(UserError, match="prepare_data.py perlin"):
+    with pytest.raises(UserError, match="run prepare_perlin"):
         NoisyOpenImagesMosaic(folder, folder / "nothing.hdf5", which="test")
     with pytest.raises(UserError, match="did you mean 'mapped'"):
         NoisyOpenImagesMosaic(folder, None, which="test", bank_location="maped")

@@ -97,15 +97,6 @@ def test_a_run_goes_on_where_it_stopped():
     assert_same(whole.state_dict()["optim"], second.state_dict()["optim"])
 
 
-def test_a_state_of_other_weights_is_refused():
-    first, second = trainer(), trainer()
-    first.train(1)
-    state = first.state_dict()
-    state["optim"]["state"][0]["momentum_buffer"] = torch.zeros(3)
-    with pytest.raises(UserError, match="does not fit"):
-        load_trainer(second, state, "state.pth")
-
-
 @pytest.mark.parametrize("kwargs", [{"lr": -1.0}, {"momentum": 1.0}, {"betas": (0.9, 1.0)}, {"eps": -1e-8}])
 def test_values_out_of_bounds_are_refused(kwargs):
     with pytest.raises(UserError, match="MuonWithAuxAdam"):

@@ -208,7 +208,7 @@ def test_the_published_numbers(workspace):
 
 def test_the_published_fingerprints():
     labels = contents(GOLDEN / "checkpoint" / "labels.hdf5")
-    state = load_state(GOLDEN / "checkpoint" / "state.pth", "train.py")
+    state = load_state(GOLDEN / "checkpoint" / "state.pth")
     network = MnistMosaicCNN()
     network.load_state_dict(state["net"])
     network.eval()
@@ -274,8 +274,8 @@ ENCODE = "encode.py FastMnistMosaic DB HashNet -d cpu"
         ("train.py FastMnistMosaic HashNet -v alpha_ablatio -i 0", ["unknown variant", "'alpha_ablation'"]),
         ("train.py FastMnistMosaic HashNet -v alpha_ablation -i 50", ["rows 0 to 49"]),
         ("train.py FastMnistMosaic HashNet -v alpha_ablation -i -1", ["rows 0 to 49"]),
-        ("train.py FastMnistMosaic HashNet -v alpha_ablation", ["choose one with -i"]),
-        ("train.py FastMnistMosaic HashNet -i 0", ["-v/--variant"]),
+        ("train.py FastMnistMosaic HashNet -v alpha_ablation", ["choose one by variant_id, 0 to 49"]),
+        ("train.py FastMnistMosaic HashNet -i 0", ["name the table as variant"]),
         ("train.py FastMnistMosaic HashNet -a trainer_kwargs:alpa:0.2", ["unknown key", "'alpha'"]),
         ("train.py FastMnistMosaic HashNet -a trainer_kwargs:alpha:big", ["must be float"]),
         ("train.py FastMnistMosaic HashNet --no_load -a loader_kwargs:path:no.hdf5", ["no.hdf5", "prepare_data.py"]),
@@ -285,10 +285,10 @@ ENCODE = "encode.py FastMnistMosaic DB HashNet -d cpu"
         ("train.py FastMnistMosaic", ["model"]),
         (f"{ENCODE} --job_id 3 --nb_jobs 3", ["0 to 2"]),
         (f"{ENCODE} --job_id -1 --nb_jobs 3", ["0 to 2"]),
-        (f"{ENCODE} --nb_jobs 3", ["--job_id"]),
+        (f"{ENCODE} --nb_jobs 3", ["nb_jobs 3 needs job_id 0 to 2"]),
         ("encode.py FastMnistMosaic DB JMLH", ["state.pth", "python train.py FastMnistMosaic JMLH"]),
         ("encode.py FastMnistMosaic NODB HashNet -d cpu", ["NODB.hdf5", "python generate_labels.py FastMnistMosaic"]),
-        (f"{ENCODE} --precision bfloat16", ["precision float32, not bfloat16", "--precision float32"]),
+        (f"{ENCODE} --precision bfloat16", ["precision float32, not bfloat16", "use precision float32"]),
         ("merge.py FastMnistMosaic DB HashNet --nb_jobs 5", ["_0_5.hdf5", "encode.py", "--job_id 0 --nb_jobs 5"]),
         ("build_index.py FastMnistMosaic DB2 HashNet", ["encode.py"]),
         ("build_index.py FastMnistMosaic DB HashNet --memory_limit 16", ["--memory_limit", "16G"]),
@@ -302,9 +302,9 @@ ENCODE = "encode.py FastMnistMosaic DB HashNet -d cpu"
         ("build_index.py FastMnistMosaic DB HashNet --shard 4 --nb_shards 4", ["--shard must be 0 to 3"]),
         ("build_index.py FastMnistMosaic DB HashNet --nb_shards 0", ["--nb_shards must be at least 1"]),
         ("generate_labels.py FastMnistMosaic DB -b40 -d9 -p1 -n1 -t1 -m 1 2", ["exists", "--force"]),
-        ("generate_labels.py FastMnistMosaic DB3 -b40 -d0 -p1 -n1 -t1 -m 1 2", ["-d"]),
-        ("generate_labels.py FastMnistMosaic DB3 -b40 -d9 -p1 -n1 -t1 -m 0 2", ["-m"]),
-        ("generate_labels.py FastMnistMosaic DB3 -b40 -d9 -p1 -n1 -t1 -m 1 2 -s -1", ["-s"]),
+        ("generate_labels.py FastMnistMosaic DB3 -b40 -d0 -p1 -n1 -t1 -m 1 2", ["database_size must be at least 1"]),
+        ("generate_labels.py FastMnistMosaic DB3 -b40 -d9 -p1 -n1 -t1 -m 0 2", ["mosaic_shape must be at least 1 1"]),
+        ("generate_labels.py FastMnistMosaic DB3 -b40 -d9 -p1 -n1 -t1 -m 1 2 -s -1", ["seed 0 to"]),
         ("generate_labels.py FastMnistMosaik DB3 -b40 -d9 -p1 -n1 -t1 -m 1 2", ["unknown task"]),
     ],
 )
@@ -392,7 +392,7 @@ def test_index_of_another_memory_limit_is_the_same(encoded, monkeypatch):
             limits.append(memory_limit)
             InvertedIndex.build_from_file(codes, path, memory_limit // 1000, **options)  # 1M holds all these items
 
-    monkeypatch.setattr("equihash.fingerprints.InvertedIndex", Recorded)
+    monkeypatch.setattr("equihash.fingerprints.indexing.InvertedIndex", Recorded)
     path = folder_of(encoded, "DB") / "inverted_index.bin"
     made = []
     index, encode = "build_index.py FastMnistMosaic DB HashNet", "encode.py FastMnistMosaic DB HashNet -d cpu -b"

@@ -123,10 +123,10 @@ def test_neither_codes_nor_labels_are_read_as_a_whole(indexed, database, monkeyp
 
 
 def test_wrong_queries(indexed, tmp_path):
-    indexed.refuse(f"{SEARCH} --id 3 1300", "--id 1300", "items 0 to 1299")
+    indexed.refuse(f"{SEARCH} --id 3 1300", "no item 1300", "items 0 to 1299")
     indexed.refuse(f"{SEARCH} --label 1 2 3", "2 x 2 images", "4 numbers")
     indexed.refuse(f"{SEARCH} --label 1 2 3 12", "0 to 11")
-    indexed.refuse(f"{SEARCH} --id 3 --nb_lookups 0", "--nb_lookups")
+    indexed.refuse(f"{SEARCH} --id 3 --nb_lookups 0", "nb_lookups must be 1 to")
     indexed.refuse(f"{SEARCH} --picture {tmp_path / 'none.png'}", "none.png does not exist")
     indexed.refuse(f"{SEARCH} --picture {REPOSITORY / 'LICENSE'}", "LICENSE cannot be read as a picture")
     os.mkfifo(tmp_path / "pipe.png")

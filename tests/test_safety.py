@@ -17,9 +17,10 @@ import torch
 from conftest import QUICK, REPOSITORY, Workspace, assert_same, quick
 
 from equihash import provenance as provenance_module
+from equihash.command_line import run
 from equihash.config import load_config
 from equihash.datasets import MnistMosaic
-from equihash.errors import UserError, run
+from equihash.errors import UserError
 from equihash.files import locked
 from equihash.fingerprints import RowFile, job_range
 from equihash.hdf5 import create_hdf5
@@ -106,8 +107,10 @@ def test_the_same_work_makes_the_same_bytes(original, tmp_path):
 
 def test_other_libraries_are_no_mismatch(place, monkeypatch):
     real = provenance_module.provenance
-    for module in ("equihash.fingerprints", "equihash.evaluation.results", "equihash.labels"):
-        monkeypatch.setattr(f"{module}.provenance", lambda **work: {**real(**work), "libraries": {"torch": "99"}})
+    for module in ("fingerprints.encoding", "fingerprints.indexing", "evaluation.results", "label_generation"):
+        monkeypatch.setattr(
+            f"equihash.{module}.provenance", lambda **work: {**real(**work), "libraries": {"torch": "99"}}
+        )
     before = files_of(place)
     for command in (ENCODE, INDEX, EVALUATE):
         place.check(command)
@@ -384,7 +387,7 @@ def raising(error):
         ),
         (TRAIN, "torch.load", RuntimeError("DefaultCPUAllocator: can't allocate memory"), "size"),
         (f"{ENCODE} -j 0 -n 3", "torch.load", MemoryError(), "--nb_jobs"),
-        (f"{ENCODE} -j 0 -n 3", "equihash.fingerprints.compute_logits", MemoryError(), "--nb_jobs"),
+        (f"{ENCODE} -j 0 -n 3", "equihash.fingerprints.encoding.compute_logits", MemoryError(), "--nb_jobs"),
         (f"{INDEX} --force", "equihash.search.InvertedIndex.build_from_file", MemoryError("20 GiB"), "--memory_limit"),
         (EVALUATE, "equihash.evaluation.retrieval.count_retrieved", MemoryError(), "--nb_lookups"),
         (f"{LABELS} --force", "h5py.Dataset.__setitem__", MemoryError(), "-t"),

@@ -19,6 +19,7 @@ from equihash.devices import select_precision
 from equihash.errors import UserError
 from equihash.event_file import EventFile
 from equihash.models import MnistMosaicCNN
+from equihash.process_settings import forbid_tf32
 from equihash.state import load_state, load_weights, weights_digest
 from equihash.trainers import HashNetTrainer, JMLHTrainer, ShannonHammingTrainer, Trainer
 
@@ -164,7 +165,7 @@ def test_auto_is_the_fastest_native_precision(flags, expected, monkeypatch):
 
 
 def test_float32_is_not_tf32():
-    select_precision("float32", torch.device("cpu"))
+    forbid_tf32()
     assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
 
 
@@ -238,7 +239,7 @@ def test_schedules_from_the_command_line(workspace):
 
 def test_precision_is_part_of_a_run(workspace):
     workspace.check([*train("HashNet", "nb_steps:2"), "--precision", "bfloat16"])
-    workspace.refuse(train("HashNet", "nb_steps:4"), "--precision float32, not bfloat16")
+    workspace.refuse(train("HashNet", "nb_steps:4"), "precision float32, not bfloat16")
     workspace.check([*train("HashNet", "nb_steps:4"), "--precision", "bfloat16"])
 
 
@@ -372,7 +373,7 @@ def test_published_state_loads_and_trains_on(workspace):
     folder = workspace.experiments / "FastMnistMosaic" / "ShannonHamming" / "main" / "current"
     folder.mkdir(parents=True)
     shutil.copy(GOLDEN / "checkpoint" / "state.pth", folder)
-    state = load_state(folder / "state.pth", "train.py")
+    state = load_state(folder / "state.pth")
     start = state["trainer"]["step"]
     assert weights_digest(state["net"]) != weights_digest(MnistMosaicCNN().state_dict())
     arguments = [f"nb_steps:{start + 2}", "eval_freq:1", "eval_size:64", "loader_kwargs:size:16"]

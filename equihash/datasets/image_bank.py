@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from equihash.devices import available_memory
-from equihash.errors import UserError, nearest
+from equihash.errors import Remedy, UserError, nearest
 from equihash.hdf5 import Hdf5File
 
 LOCATIONS = ("auto", "device", "host", "mapped")
@@ -29,8 +29,8 @@ class ImageBank:
         takes the first of these where the bank fills at most half of the free memory, else the file.
     device
         Where the gathered rows go.
-    hint
-        End of the error message if the file is missing or holds something else.
+    remedy
+        What makes the file, for the error where it is missing or holds something else.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class ImageBank:
         dtype: np.dtype,
         location: str = "auto",
         device: torch.device | str = "cpu",
-        hint: str = "",
+        remedy: Remedy | None = None,
     ):
         if location not in LOCATIONS:
             raise UserError(f"unknown bank location {location!r}{nearest(location, LOCATIONS)}")
         self.device = torch.device(device)
         self.row_shape = tuple(row_shape)
-        file = Hdf5File(path, hint)
+        file = Hdf5File(path, remedy)
         dataset = file.dataset(name)
         if dataset is None or (dataset.shape[1:], dataset.dtype) != (self.row_shape, dtype) or not len(dataset):
-            raise UserError(f"{path} does not hold `{name}`, {np.dtype(dtype)} (N, {str(self.row_shape)[1:]}{hint}")
+            raise UserError(f"{path} does not hold `{name}`, {np.dtype(dtype)} (N, {str(self.row_shape)[1:]}", remedy)
         self.shape = dataset.shape
         self.location = self._choose(np.prod(self.shape) * dataset.dtype.itemsize) if location == "auto" else location
         if self.location == "mapped":

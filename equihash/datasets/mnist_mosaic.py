@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from equihash.datasets.dataset import Dataset
-from equihash.errors import UserError
+from equihash.errors import Remedy, UserError
 from equihash.hdf5 import Hdf5File
 
 SPLITS = {"train": (0, 50_000), "valid": (50_000, 60_000), "test": (60_000, 70_000)}
@@ -40,10 +40,10 @@ class MnistMosaic(Dataset):
         seed: int | None = None,
     ):
         first, last = SPLITS[which]
-        with Hdf5File(path, "; make it with: python prepare_data.py mnist") as file:
+        with Hdf5File(path, Remedy("prepare_mnist")) as file:
             digits = file.dataset("x")
             if digits is None or (digits.shape, digits.dtype) != ((70_000, 28, 28), np.uint8):
-                raise UserError(f"{path} does not hold MNIST; make it again with: python prepare_data.py mnist")
+                raise UserError(f"{path} does not hold MNIST", Remedy("prepare_mnist"))
             images = digits.read(slice(first, last))
         super().__init__(len(images), (height, width), size, which, device, seed)
         self.instance_shape = 28 * height, 28 * width

@@ -15,7 +15,7 @@ from equihash.datasets.color import shift_hue_and_lightness
 from equihash.datasets.dataset import Dataset
 from equihash.datasets.image_bank import ImageBank
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
-from equihash.errors import UserError
+from equihash.errors import Remedy, UserError
 
 SIDE = 180  # of a bank image, in pixels
 OVERLAP = 90
@@ -67,10 +67,10 @@ class NoisyOpenImagesMosaic(Dataset):
         path = Path(open_images_path)
         if path.suffix not in (".hdf5", ".h5"):
             path = path / f"{which}.hdf5"
-        hint = f"; make it with: python prepare_data.py openimages --split {which} --source FOLDER"
-        self.bank = ImageBank(path, "images", (SIDE, SIDE, 3), np.uint8, bank_location, device, hint)
+        remedy = Remedy("prepare_open_images", split=which)
+        self.bank = ImageBank(path, "images", (SIDE, SIDE, 3), np.uint8, bank_location, device, remedy)
         if len(self.bank) < 2:
-            raise UserError(f"{path} holds one image; a mosaic task needs two or more{hint}")
+            raise UserError(f"{path} holds one image; a mosaic task needs two or more", remedy)
         super().__init__(len(self.bank), (1, 2), size, which, device, seed)
         self.layout = "HWC" if HWC else "CHW"
         self.instance_shape = (HEIGHT, WIDTH, 3) if HWC else (3, HEIGHT, WIDTH)
@@ -130,8 +130,8 @@ class StoredNoise:
     """Ready maps of one resolution, with the interface of `PerlinNoise`: a draw is the number of a map."""
 
     def __init__(self, path: str, name: str, bank_location: str, device: torch.device | str):
-        hint = "; make it with: python prepare_data.py perlin"
-        self.bank = ImageBank(path, name, (HEIGHT, WIDTH), np.int8, bank_location, device, hint)
+        remedy = Remedy("prepare_perlin")
+        self.bank = ImageBank(path, name, (HEIGHT, WIDTH), np.int8, bank_location, device, remedy)
 
     def draw(
         self, nb_maps: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"

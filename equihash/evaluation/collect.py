@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from equihash.config import read_variants
+from equihash.errors import Remedy
 from equihash.evaluation.metrics import Answers, columns
 from equihash.evaluation.results import fingerprints_of
 from equihash.experiment import DatabaseFiles, Experiment
@@ -42,10 +43,19 @@ class Line:
 
 @dataclass
 class Collection:
-    """All that was found: the lines, the commands that make what is missing, and what makes lines hard to compare."""
+    """All that was found.
+
+    Attributes
+    ----------
+    lines : list of Line
+    missing : list of (str, Remedy)
+        Which rows have no results, and what makes them.
+    warnings : list of str
+        What makes lines hard to compare.
+    """
 
     lines: list[Line] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    missing: list[tuple[str, Remedy]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -161,17 +171,16 @@ def _metrics(results):
 
 
 def _missing(table, database):
-    """One line for the rows of a table without results: which, and the command that makes them."""
+    """The rows of a table without results, if there are any: which, and the remedy."""
     missing = [row for row in table.experiments if row not in table.results]
     if not missing:
         return []
     experiment = table.experiments[missing[0]]
-    command = f"python train.py {experiment.task} {table.model}"
     if table.variant is None:
-        return [f"{table.model}: {command} --database_name {database}"]
-    rows = missing[0] if len(missing) == 1 else "all"
-    title = f"{table.model} {table.variant}, {len(missing)} of {len(table.experiments)} rows"
-    return [f"{title} ({_ranges(missing)}): {command} -v {table.variant} -i {rows} --database_name {database}"]
+        return [(table.model, Remedy("train", experiment, database_name=database))]
+    title = f"{table.model} {table.variant}, {len(missing)} of {len(table.experiments)} rows ({_ranges(missing)})"
+    rows = {} if len(missing) == 1 else {"variant_id": "all"}
+    return [(title, Remedy("train", experiment, **rows, database_name=database))]
 
 
 def _ranges(rows):

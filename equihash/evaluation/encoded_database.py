@@ -6,12 +6,13 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from equihash.building import build_loader
 from equihash.datasets import Dataset
 from equihash.devices import select_device
+from equihash.errors import Remedy
 from equihash.experiment import DatabaseFiles
 from equihash.fingerprints import Fingerprints, expected_work
 from equihash.provenance import check_provenance
-from equihash.state import build_loader, load_state
 
 
 class EncodedDatabase:
@@ -24,7 +25,7 @@ class EncodedDatabase:
     """
 
     def __init__(self, files: DatabaseFiles):
-        self.files, self._opened = files, {}
+        self.files, self._opened, self._verification = files, {}, None
         self.labels, self.expected = expected_work(files)
         self.fingerprints = self._open(files.fingerprints, (len(self.labels.database), None))
         self.codes = self.fingerprints.values  # uint8 (N, nbytes)
@@ -33,24 +34,27 @@ class EncodedDatabase:
             self.expected[key] = made_by[key], f"{files.fingerprints} is"
         self.nbytes = self.codes.shape[1]
         self.triplets = self._open(files.triplets, (len(self.labels.negative_pairs), 3, self.nbytes)).values
-        # This reads the whole file, meanwhile. Until then, damage to it cannot do worse than wrong numbers.
+
+    def start_verification(self):
+        """Let a thread read all labels meanwhile. No damage to them can do worse than wrong numbers until `verify`."""
         self._verification = ThreadPoolExecutor(1).submit(self.labels.verify)
 
     def verify(self):
         """Raise a `UserError` where the labels are damaged; to be called before results are written."""
+        if self._verification is None:
+            self.start_verification()
         self._verification.result()
 
     @cached_property
     def loader(self) -> Dataset:
         """The data set that makes the mosaics again, after checking that its images are those that were encoded."""
-        experiment = self.files.experiment
-        config = load_state(experiment.state_path, experiment.training_command())["config"]
+        config = self.files.experiment.load_state()["config"]
         made_by = self.fingerprints.provenance
         # another kind of device would draw other noise
         device = "cuda" if made_by.get("device") == "cuda" and torch.cuda.is_available() else "cpu"
         loader = build_loader(config, self.files.which, select_device(device))
         expected = {"bank": (loader.digest(), "the images there now are")}
-        check_provenance(self.files.fingerprints, made_by, expected, self.files.command("encode.py"))
+        check_provenance(self.files.fingerprints, made_by, expected, Remedy("encode_database", self.files))
         return loader
 
     def query_codes(self, sign: str) -> np.ndarray:
@@ -71,5 +75,6 @@ class EncodedDatabase:
 
     def _open(self, path, shape, name="codes"):
         if path not in self._opened:
-            self._opened[path] = Fingerprints(path, self.files.command("encode.py"), self.expected, shape, name)
+            remedy = Remedy("encode_database", self.files)
+            self._opened[path] = Fingerprints(path, remedy, self.expected, shape, name)
         return self._opened[path]

@@ -19,8 +19,7 @@ def download_hdf5(repository: str, word: str, contents: dict[str, tuple], output
         from huggingface_hub import hf_hub_download, list_repo_files
     except ImportError:
         raise UserError(
-            f"downloading {repository} needs huggingface_hub: pip install huggingface_hub, or make the file with "
-            "--source or --nb_maps (see --help)"
+            f"downloading {repository} needs huggingface_hub: pip install huggingface_hub, or make the file yourself"
         ) from None
     folder = Path(output).parent / f".{Path(output).name}.download"
     try:

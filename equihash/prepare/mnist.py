@@ -60,7 +60,7 @@ def _download(name, shape, md5):
         except (UserError, OSError, HTTPException, ValueError, EOFError, gzip.zlib.error) as error:
             reasons.append(f"{url}: {str(error) or type(error).__name__}")
     raise UserError(
-        f"MNIST cannot be downloaded ({'; '.join(reasons)}): get the four idx files and give their folder with --source"
+        f"MNIST cannot be downloaded ({'; '.join(reasons)}): get the four idx files and give their folder as source"
     )
 
 

@@ -32,7 +32,7 @@ def prepare_perlin(nb_maps: int = NB_MAPS, output: str = PATH) -> None:
     `output`. A `UserError` if `nb_maps` is not positive, or the disk is too small.
     """
     if nb_maps < 1:
-        raise UserError(f"--nb_maps must be at least 1, not {nb_maps}")
+        raise UserError(f"nb_maps must be at least 1, not {nb_maps}")
     output = Path(output)
     with locked(output):
         partial = output.with_name(f".{output.name}.partial")
@@ -43,7 +43,7 @@ def prepare_perlin(nb_maps: int = NB_MAPS, output: str = PATH) -> None:
         # For a moment there are both the collected maps and the finished file.
         needed = (2 * nb_batches - done) * batch_bytes
         if needed > shutil.disk_usage(output.parent).free:
-            raise UserError(f"{output.parent} needs {needed / 1e9:.1f} GB of free disk; make fewer maps with --nb_maps")
+            raise UserError(f"{output.parent} needs {needed / 1e9:.1f} GB of free disk; make fewer maps (nb_maps)")
         noises = [PerlinNoise(HEIGHT, WIDTH, period) for period, _ in RESOLUTIONS.values()]
         with (
             naming(partial),

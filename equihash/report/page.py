@@ -8,6 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from equihash.command_line import command
+from equihash.errors import Remedy
 from equihash.evaluation.metrics import METRICS, columns
 from equihash.experiment import DatabaseFiles
 from equihash.files import atomic
@@ -79,7 +81,7 @@ def write_page(path: Path, files: DatabaseFiles, results: dict):
         step=fingerprints.get("step"),
         config=json.dumps(config, indent=2),
         provenance=json.dumps({**made_by, "fingerprints": fingerprints}, indent=2),
-        command=files.command("evaluate_binary_equihash.py"),
+        command=command(Remedy("report", files)),
     )
     with atomic(path) as temporary:
         temporary.write_text(html, encoding="utf-8")

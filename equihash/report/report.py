@@ -25,6 +25,7 @@ def report(files: DatabaseFiles, nb_lookups: list[int] = (1,), nb_shards: int = 
         single items.
     """
     database, index = EncodedDatabase(files), None
+    database.start_verification()
     if nb_shards == 1:
         if nb_lookups:
             _ = database.loader  # for the gallery; if its images have changed, it is refused before the work, not after

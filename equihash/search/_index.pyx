@@ -22,9 +22,9 @@ from libc.string cimport memcmp, memcpy, memset
 
 from equihash._hash cimport hash_code, load8
 
-from equihash.errors import Damaged
+from equihash.errors import Damaged, Remedy
 
-REBUILD = "build it again with build_index.py"
+REBUILD = Remedy("build_index")
 
 cdef extern from *:
     """
@@ -391,7 +391,7 @@ cdef class Reader:
     def check(self, int damaged):
         """Raise `Damaged` if `damaged` is not 0."""
         if damaged:
-            raise Damaged(f"{self.name} is damaged: {REBUILD}")
+            raise Damaged(f"{self.name} is damaged", REBUILD)
 
     # The codes of these methods are uint8 (Q, nbytes), C-contiguous, which is not checked.
 

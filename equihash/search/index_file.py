@@ -75,10 +75,10 @@ def read_header(path: Path, file: BinaryIO) -> tuple[Layout, dict, list[int], li
     """Return the layout, the metadata, the checksums, and where the three arrays begin; a `UserError` if it cannot."""
     header = file.read(HEADER.size)
     if len(header) < HEADER.size or not header.startswith(MAGIC):
-        raise Damaged(f"{path} is not an index, or is cut short: {REBUILD}")
+        raise Damaged(f"{path} is not an index, or is cut short", REBUILD)
     _, version, nbytes, metadata_size, size, shard, nb_shards, nb_items, *checksums = HEADER.unpack(header)
     if version != VERSION:
-        raise UserError(f"{path} is an index of version {version}, and this is version {VERSION}: {REBUILD}")
+        raise UserError(f"{path} is an index of version {version}, and this is version {VERSION}", REBUILD)
     metadata = file.read(min(metadata_size, MAX_METADATA))
     intact = file.read(CRC.size) == CRC.pack(zlib.crc32(header + metadata))
     try:
@@ -88,10 +88,10 @@ def read_header(path: Path, file: BinaryIO) -> tuple[Layout, dict, list[int], li
     whole = (shard, nb_shards, nb_items) == (0, 1, size)
     part = shard < nb_shards > 1 and nb_items <= size
     if not (intact and nbytes and isinstance(metadata, dict) and (whole or part)):
-        raise Damaged(f"{path} is damaged: {REBUILD}")
+        raise Damaged(f"{path} is damaged", REBUILD)
     layout = Layout(size, nbytes, shard, nb_shards, nb_items)
     sections, end = layout.sections(metadata_size)
     file_size = os.fstat(file.fileno()).st_size
     if file_size != end:
-        raise Damaged(f"{path} has {file_size} bytes and should have {end}: {REBUILD}")
+        raise Damaged(f"{path} has {file_size} bytes and should have {end}", REBUILD)
     return layout, metadata, checksums, sections

@@ -12,7 +12,7 @@ from equihash.files import atomic, naming
 from equihash.hdf5 import Hdf5File
 from equihash.search import _index
 from equihash.search.building import FileBuilder, histogram, sort
-from equihash.search.index_file import Layout, read_header, write_header
+from equihash.search.index_file import REBUILD, Layout, read_header, write_header
 
 LARGE_GROUP = 64  # a larger group of equal codes is not sorted by insertion
 
@@ -211,7 +211,7 @@ class InvertedIndex(_index.Reader):
                 file.seek(0)
                 content = np.asarray(np.memmap(file, np.uint8, "r")) if mmap else np.fromfile(file, np.uint8)
         except FileNotFoundError:
-            raise UserError(f"{path} does not exist: {_index.REBUILD}") from None
+            raise UserError(f"{path} does not exist", REBUILD) from None
         offsets, codes, ids = (
             content[start : start + rows * width] for start, (rows, width) in zip(sections, layout.shapes)
         )

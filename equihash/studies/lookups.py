@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from equihash.errors import UserError
+from equihash.errors import Remedy, UserError
 from equihash.evaluation.collect import read_tables
 from equihash.evaluation.results import fingerprints_of
 from equihash.studies.prediction import Prediction, fit, from_mean_rates, measured
@@ -57,12 +57,12 @@ def study(
             labels.add((results["database_size"], fingerprints_of(results).get("labels")))
             for number in nb_lookups or map(int, of_network):
                 if str(number) not in of_network:
-                    raise UserError(f"{name} was not evaluated with {number} lookups: evaluate it with --nb_lookups")
+                    raise UserError(f"{name} lacks {number} lookups", Remedy("report", nb_lookups=nb_lookups))
                 rows.append(_row(name, number, results))
     if len(labels) > 1:
         raise UserError(f"results of {len(labels)} different {database}: encode and evaluate all with the same labels")
     if not rows:
-        raise UserError(f"no results of {database} yet: run evaluate_binary_equihash.py with several --nb_lookups")
+        raise UserError(f"no results of {database} yet", Remedy("report", nb_lookups=[1, 4, 16, 64]))
     return rows
 
 

@@ -293,8 +293,8 @@ class Trainer:
         """Restore what `state_dict` returned.
 
         The state of a published file lacks the modules (JMLH's classifier): they and the optimizer stay as they are. If
-        the optimizer or the schedule was another (train.py --force_load), the new values hold: the schedule starts from
-        its beginning, and an optimizer of the same class keeps its moments.
+        the optimizer or the schedule was another, the new values hold: the schedule starts from its beginning, and an
+        optimizer of the same class keeps its moments.
         """
         recipe = state.get("recipe", self.recipe)
         self.step = state["step"]
