@@ -1,12 +1,12 @@
 """Multi-probe look-ups: the codes that a query most probably has, from the logits of its bits."""
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike
 
 from equihash.search import _index
 
 
-def probe_codes(logits: np.ndarray | torch.Tensor, nb_probes: int) -> np.ndarray:
+def probe_codes(logits: ArrayLike, nb_probes: int) -> np.ndarray:
     """Return the `nb_probes` most probable codes of each query, the most probable first.
 
     The first code is the sign code (bit = z > 0). The others flip some of its bits, in increasing order of the sum of
@@ -48,7 +48,7 @@ def probe_codes(logits: np.ndarray | torch.Tensor, nb_probes: int) -> np.ndarray
     Q. Lv, W. Josephson, Z. Wang, M. Charikar and K. Li, "Multi-Probe LSH: Efficient Indexing for High-Dimensional
     Similarity Search", VLDB 2007.
     """
-    if isinstance(logits, torch.Tensor):
+    if hasattr(logits, "detach"):  # a tensor; PyTorch is not needed otherwise
         logits = logits.detach().cpu().float().numpy()
     logits = np.ascontiguousarray(logits, dtype=np.float32)
     if logits.ndim != 2 or logits.shape[1] == 0:
