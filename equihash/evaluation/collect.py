@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from equihash.config import read_variants
+from equihash.errors import UserError, nearest
 from equihash.evaluation.metrics import Answers, columns
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.files import read_json
@@ -97,7 +98,10 @@ def results_of_tables(task, database, models=(), variant=None):
     check_task(task)
     there = sorted(folders_with(CONFIGS / task, "modelconfig.json"))
     if variant is not None and not models:
-        models = [model for model in there if (CONFIGS / task / model / f"{variant}.json").is_file()] or there
+        models = [model for model in there if (CONFIGS / task / model / f"{variant}.json").is_file()]
+        if not models:
+            tables = {path.stem for path in (CONFIGS / task).glob("*/*.json")} - {"modelconfig"}
+            raise UserError(f"unknown variant {variant!r} for {task}{nearest(variant, tables)}")
     for model in models or there:
         tables = [variant]
         if variant is None:
