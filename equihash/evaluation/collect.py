@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from equihash.config import read_variants
-from equihash.errors import Remedy
+from equihash.errors import Remedy, UserError, nearest
 from equihash.evaluation.metrics import Answers, columns
 from equihash.evaluation.results import fingerprints_of
 from equihash.experiment import DatabaseFiles, Experiment
@@ -108,6 +108,9 @@ def read_tables(task: str, database: str, models: list[str] = (), variant: str |
     there = sorted(folders_with(CONFIGS / task, "modelconfig.json"))
     if variant is not None and not models:
         models = [model for model in there if (CONFIGS / task / model / f"{variant}.json").is_file()]
+        if not models:
+            tables = {path.stem for path in (CONFIGS / task).glob("*/*.json")} - {"modelconfig"}
+            raise UserError(f"unknown variant {variant!r} for {task}{nearest(variant, tables)}")
     for model in models or there:
         names = [variant]
         if variant is None:
