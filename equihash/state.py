@@ -1,5 +1,6 @@
 """state.pth: the weights and all that a resumed run needs."""
 
+import copy
 import io
 import os
 import pickle
@@ -20,7 +21,7 @@ from equihash.files import atomic, digest_of, exists
 # what may differ between a saved and a resumed run: how long it is and what is looked at on the way
 RUN_LENGTH_KEYS = ("nb_steps", "eval_freq", "eval_size")
 KEYS = ("config", "net", "trainer", "train_results", "valid_results")
-START_AGAIN = Remedy("train", load=False)
+START_AGAIN = "train again without it (option no_load of train.py)"
 
 
 def save_state(path: Path, config: dict, network: nn.Module, trainer, results: dict, provenance: dict) -> None:
@@ -118,18 +119,33 @@ def load_weights(network: nn.Module, weights: dict, path: Path) -> None:
         raise UserError(f"{path} is of another network: {lines[min(1, len(lines) - 1)].strip()}") from None
     name = _not_finite(network)
     if name is not None:
-        raise UserError(f"{path}: {name} holds values that are not finite", START_AGAIN)
+        raise UserError(f"{path}: {name} holds values that are not finite: {START_AGAIN}")
 
 
 def load_trainer(trainer, saved: dict, path: Path) -> None:
     """Put a state's trainer into `trainer`, or say in one line why it does not fit."""
     try:
         trainer.load_state_dict(saved)
+        if saved.get("recipe", trainer.recipe) != trainer.recipe:
+            _try_a_step(trainer)
     except (KeyError, ValueError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} does not fit this training: {reason}", START_AGAIN) from error
+        raise UserError(f"{path} does not fit this training: {reason}; {START_AGAIN}") from error
+
+
+def _try_a_step(trainer):
+    """Take a step of gradient 0 and undo it: an option such as Adam's amsgrad needs what older moments lack."""
+    weights = [parameter.detach().clone() for parameter in trainer.parameters]
+    state = copy.deepcopy(trainer.state_dict())
+    for parameter in trainer.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    trainer.load_state_dict(state)
+    for parameter, weight in zip(trainer.parameters, weights):
+        parameter.data.copy_(weight)
+        parameter.grad = None
 
 
 def check_weights(network: nn.Module, step: int) -> None:

@@ -152,7 +152,6 @@ def test_a_remedy_in_the_terms_of_the_package_and_as_a_command(monkeypatch):
             "python encode.py FastMnistMosaic DB HashNet -v alpha_ablation -i 3 -l 20 -w valid --job_id 3 --nb_jobs 10",
         ),
         (Remedy("train", experiment), "train", "python train.py FastMnistMosaic HashNet -v alpha_ablation -i 3 -p 20"),
-        (Remedy("train", load=False), "train with load=False", "python train.py --no_load"),
         (
             Remedy("count_shard", nb_lookups=[1, 4], shard=0),
             "count_shard with nb_lookups=[1, 4], shard=0",

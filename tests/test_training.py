@@ -259,6 +259,15 @@ def test_values_are_checked_before_any_work(workspace, model, override, words):
     assert not workspace.experiments.exists()
 
 
+def test_new_options_of_an_optimizer_keep_its_moments_or_are_refused(workspace):
+    options = "trainer_kwargs:optim_kwargs:"
+    workspace.check(train("HashNet", "nb_steps:2"))
+    workspace.refuse(
+        [*train("HashNet", "nb_steps:4", f"{options}amsgrad:true"), "--force_load"], "max_exp_avg_sq", "no_load"
+    )
+    workspace.check([*train("HashNet", "nb_steps:4", f"{options}weight_decay:0.1"), "--force_load"])
+
+
 def test_no_save_and_no_load(workspace):
     workspace.check([*train("HashNet", "nb_steps:2"), "--no_save"])
     assert not workspace.experiments.exists()
