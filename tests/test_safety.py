@@ -479,7 +479,7 @@ def configs(tmp_path, monkeypatch):
 
 def test_two_variants_of_a_model_have_two_names(configs):
     table = configs / "HashNet" / "other.json"
-    for name, words in (("s3210_a0.01", ["alpha_ablation.json", "other.json"]), ("main", ["without"])):
+    for name, words in (("s3210_a0.01", ["alpha_ablation.json", "other.json"]), ("main", ["modelconfig.json", "other.json"])):
         table.write_text(json.dumps([["name", "trainer_kwargs:alpha"], [name, 0.5], ["fine", 0.6]]))
         with pytest.raises(UserError) as error:
             load_config("FastMnistMosaic", "HashNet", "other", 0)
