@@ -25,7 +25,7 @@ from equihash.command_line import (
     experiments_from_arguments,
     run,
 )
-from equihash.config import find_class
+from equihash.config import find_class, try_recipe
 from equihash.devices import select_device, select_precision
 from equihash.errors import Diverged, Locked, Remedy, UserError
 from equihash.evaluation.in_training import evaluate_in_training
@@ -70,6 +70,8 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     experiments = experiments_from_arguments(args, args.args)
+    for experiment in experiments:
+        try_recipe(experiment.config)
     if args.show_config:
         for experiment in experiments:
             print(json.dumps(experiment.config, indent=2))

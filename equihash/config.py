@@ -206,10 +206,17 @@ def complete(config: dict) -> dict:
             if default is not FIXED:
                 value = copy.deepcopy(given.get(name, default))
                 completed[path][name] = _checked(f"{path}:{name}", value, default, bounds)
-    recipe = {key: value for key, value in completed["trainer_kwargs"].items() if key in RECIPE}
-    if len(recipe) == len(RECIPE):  # else the trainer sets some of it itself
-        optimizers.try_out(completed["nb_steps"], **recipe)
     return completed
+
+
+def try_recipe(config: dict) -> None:
+    """Try the optimizer and the schedule of a complete configuration; a `UserError` if they refuse a value.
+
+    Apart from `complete`, as PyTorch takes two seconds to make its first optimizer, and only training needs one.
+    """
+    recipe = {key: value for key, value in config["trainer_kwargs"].items() if key in RECIPE}
+    if len(recipe) == len(RECIPE):  # else the trainer sets some of it itself
+        optimizers.try_out(config["nb_steps"], **recipe)
 
 
 def _checked(path, value, default, bounds):

@@ -7,7 +7,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from equihash import optimizers
-from equihash.config import load_config
+from equihash.config import load_config, try_recipe
 from equihash.datasets import MnistMosaic
 from equihash.errors import UserError
 from equihash.models import MnistMosaicCNN
@@ -152,4 +152,4 @@ def test_a_mistake_in_an_optimizer_of_ones_own_shows_itself(monkeypatch):
     monkeypatch.setattr(Mistaken, "step", lambda self: torch.zeros_like())
     monkeypatch.chdir(REPOSITORY)
     with pytest.raises(TypeError, match="zeros_like"):
-        load_config("FastMnistMosaic", "HashNet", overrides=["trainer_kwargs:optim_class:Mistaken"])
+        try_recipe(load_config("FastMnistMosaic", "HashNet", overrides=["trainer_kwargs:optim_class:Mistaken"]))

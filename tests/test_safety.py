@@ -18,7 +18,7 @@ from conftest import QUICK, REPOSITORY, Workspace, assert_same, quick
 
 from equihash import provenance as provenance_module
 from equihash.command_line import run
-from equihash.config import load_config
+from equihash.config import load_config, try_recipe
 from equihash.datasets import MnistMosaic
 from equihash.errors import UserError
 from equihash.files import locked
@@ -552,7 +552,7 @@ def test_wrong_values_in_a_file(configs, key, value, words):
         content[key] = value
         (configs / name).write_text(json.dumps(content))
     with pytest.raises(UserError) as error:
-        load_config("FastMnistMosaic", "HashNet")
+        try_recipe(load_config("FastMnistMosaic", "HashNet"))
     assert words in str(error.value) and len(str(error.value).splitlines()) == 1
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.linalg import hadamard
 from torch import Tensor
 
 CENTRES_SEED = 0xCAFE
@@ -27,6 +26,8 @@ def hash_centres(nb_classes: int, k: int) -> Tensor:
     float32 tensor (nb_classes, k), of -1 and +1
     """
     if k & (k - 1) == 0 and nb_classes <= 2 * k:
+        from scipy.linalg import hadamard  # here, as it takes half a second
+
         rows = hadamard(k)
         rows = np.concatenate([rows, -rows])[:nb_classes]
     else:

@@ -2,21 +2,24 @@
 
 import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from equihash.errors import UserError, nearest
 from equihash.models.network import Network
 
-VERSIONS = {18: (BasicBlock, [2, 2, 2, 2]), 34: (BasicBlock, [3, 4, 6, 3]), 50: (Bottleneck, [3, 4, 6, 3])}
+VERSIONS = (18, 34, 50)
 
 
-class _LogitsResNet(Network, ResNet):
-    """torchvision's ResNet, in channels_last, with k logits as its output."""
+class _LogitsResNet(Network):
+    """torchvision's ResNet, its layers under their names there, in channels_last, with k logits as its output."""
 
     def __init__(self, k: int, batch_norm: bool, version: int):
         if version not in VERSIONS:
             raise UserError(f"unknown ResNet version {version!r}{nearest(version, VERSIONS)}")
-        super().__init__(*VERSIONS[version])
+        super().__init__()
+        from torchvision import models  # here, as it takes two seconds
+
+        for name, layer in getattr(models, f"resnet{version}")().named_children():
+            setattr(self, name, layer)
         nb_features = self.fc.in_features
         if batch_norm:
             self.fc = nn.Sequential(nn.Linear(nb_features, k, bias=False), nn.BatchNorm1d(k))
@@ -32,7 +35,9 @@ class _LogitsResNet(Network, ResNet):
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the logits of scaled images (n, c, h, w)."""
-        return ResNet.forward(self, images)
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x).flatten(1))
 
 
 class Uint8ResNet(_LogitsResNet):
