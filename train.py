@@ -1,7 +1,7 @@
 """Train a network: python train.py FastMnistMosaic ShannonHamming [-v VARIANT -i ROW|all]
 
 The state goes to data/experiments/TASK/MODEL/NAME/current/state.pth at every evaluation; a run that was stopped
-goes on from there when the same command is given again. Beside it lie log.jsonl, training_curve.png and
+resumes there when the same command is given again. Beside it lie log.jsonl, training_curve.png and
 instances.png, a look at what the network is trained on. Several processes can share the rows of `-i all`.
 
 On all GPUs of a machine: torchrun --nproc_per_node gpu train.py FastMnistMosaic ShannonHamming
@@ -58,7 +58,7 @@ def parse_arguments():
     parser.add_argument("-s", "--stochastic", action="store_true", help="allow non-deterministic kernels")
     parser.add_argument("-e", "--eval_first", action="store_true", help="evaluate before the first step")
     parser.add_argument("--no_save", action="store_true", help="write nothing")
-    parser.add_argument("--no_load", action="store_true", help="start anew though there is a state")
+    parser.add_argument("--no_load", action="store_true", help="start from the beginning although there is a state")
     parser.add_argument("--database_name", metavar="NAME", help="encode, index and evaluate this database at the end")
     parser.add_argument(
         "-a", "--args", nargs="+", default=[], metavar="KEY:SUB:VALUE", help="override values of the configuration"
@@ -174,7 +174,7 @@ def train_network(args, experiment, device, precision, stack):
         load_weights(network, state["net"], source)
         load_trainer(trainer, state["trainer"], source)
         results = {"train": state["train_results"], "valid": state["valid_results"]}
-        print(f"{experiment}: going on from step {trainer.step} of {source}")
+        print(f"{experiment}: resuming from step {trainer.step} of {source}")
 
     def evaluate():
         if not distributed.is_first():
@@ -220,7 +220,7 @@ def train_network(args, experiment, device, precision, stack):
                 evaluate()
             save()
     if stopped():
-        saved = "nothing was saved" if args.no_save else f"goes on from there with: {command_to_go_on(args)}"
+        saved = "nothing was saved" if args.no_save else f"resume it with: {resuming_command(args)}"
         print(f"stopped at step {trainer.step}; {saved}", file=sys.stderr)
         sys.exit(130)
     if not args.no_save:
@@ -235,7 +235,7 @@ def check_same_work(path, differences):
         )
 
 
-def command_to_go_on(args):
+def resuming_command(args):
     """The command line that resumes a run that was stopped."""
     words = ["python", "train.py", args.task, args.model]
     for name, option in (("variant", "-v"), ("variant_id", "-i"), ("database_name", "--database_name")):

@@ -243,7 +243,6 @@ def test_hashnet_shannon_is_both():
     trainer = make("HashNetShannon", alpha=0.3, shannon_lambda=0.02)
     logits = normal(2, 8, 2, 16).requires_grad_()
     target = torch.arange(16).reshape(2, 8) % 3 == 0
-    trainer._step_values = {}
     (gradient,) = torch.autograd.grad(trainer.loss(logits, target), logits)
     hashnet = losses.hashnet_loss(logits.flatten(0, 1), target.flatten(), 0.3, 1.0)
     (expected,) = torch.autograd.grad(hashnet, logits)

@@ -311,7 +311,7 @@ def files_of(place):
 
 
 def is_data(path):
-    """Not a view of the log, which a run that goes on makes anew."""
+    """Not a view of the log, which a resumed run draws again."""
     return path.suffix != ".png" and not path.name.startswith("events.out")
 
 

@@ -354,7 +354,7 @@ def test_a_run_says_how_it_goes_on(workspace, monkeypatch):
     code, output = workspace.run([*command, *quick("trainer_kwargs:optim_kwargs:betas:[0.5, 0.9]")])
     assert code == 130, output
     words = "python train.py FastMnistMosaic HashNet -v alpha_ablation -i all -d cpu -a nb_steps:4"
-    assert f"goes on from there with: {words}" in output and "'trainer_kwargs:optim_kwargs:betas:[0.5, 0.9]'" in output
+    assert f"resume it with: {words}" in output and "'trainer_kwargs:optim_kwargs:betas:[0.5, 0.9]'" in output
 
 
 def test_ctrl_c_saves_and_leaves_cleanly(workspace):
@@ -388,7 +388,7 @@ def test_published_state_loads_and_trains_on(workspace):
     arguments = [f"nb_steps:{start + 2}", "eval_freq:1", "eval_size:64", "loader_kwargs:size:16"]
     command = ["train.py", "FastMnistMosaic", "ShannonHamming", "-d", "cpu", "-f", "-a", *arguments]
     output = workspace.check([*command, "trainer_kwargs:nb_batch_per_step:2"])
-    assert f"going on from step {start}" in output and "warning" not in output
+    assert f"resuming from step {start}" in output and "warning" not in output
     ours = workspace.state("ShannonHamming")
     assert ours["trainer"]["step"] == start + 2
     assert set(ours["train_results"]) >= {start, start + 2}

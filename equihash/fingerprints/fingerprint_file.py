@@ -91,7 +91,7 @@ def expected_work(files: DatabaseFiles) -> tuple[Labels, dict]:
 
 
 def job_range(size: int, job_id: int, nb_jobs: int) -> tuple[int, int]:
-    """First and last+1 item of a job's share of `size` items: whole chunks of 500, as even as can be."""
+    """First and last+1 item of a job's share of `size` items: whole chunks of 500, as evenly as possible."""
     nb_chunks = math.ceil(size / CHUNK_SIZE)
     first, last = (nb_chunks * job // nb_jobs * CHUNK_SIZE for job in (job_id, job_id + 1))
     return min(first, size), min(last, size)

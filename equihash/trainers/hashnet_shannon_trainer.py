@@ -1,4 +1,4 @@
-"""HashNet with the Shannon term: pairs say which codes agree, and all bits are as random as can be."""
+"""HashNet with the Shannon term: pairs say which codes agree, and all bits are as random as possible."""
 
 from torch import Tensor
 

@@ -91,6 +91,7 @@ class Trainer:
         self.look_ahead = loader.device.type == "cuda"  # on a CPU, no core is idle
         self.step = 0
         self.training_log = {}
+        self._step_values = {}  # name -> what this step recorded
         self._pending = {}  # name -> one value a step since the last `aggregate`
 
     def draw(self, generator: torch.Generator) -> tuple:
