@@ -176,7 +176,7 @@ def _parts(files, labels, job_id, nb_jobs):
 class Triplets:
     """Labels (3T, h, w) of anchor, positive and negative in turn, read from the negative pairs (T, 2, h, w)."""
 
-    def __init__(self, negative_pairs):
+    def __init__(self, negative_pairs: np.ndarray):
         self.negative_pairs = negative_pairs
 
     def __len__(self):

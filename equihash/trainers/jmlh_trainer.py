@@ -3,9 +3,11 @@
 import torch
 from torch import nn
 
+from equihash.datasets import Dataset
 from equihash.devices import autocast
 from equihash.errors import UserError, nearest
 from equihash.losses import jmlh_loss
+from equihash.models import Network
 from equihash.trainers.trainer import Trainer
 
 LOSS = {"kld_coeff": 0.1, "bias": True, "deterministic": False, "binarization": "heaviside"}
@@ -28,7 +30,9 @@ class JMLHTrainer(Trainer):
 
     BOUNDS = {"nb_classes": (1, None)}
 
-    def __init__(self, network, loader, nb_classes: int = 10_000, loss_kwargs: dict = LOSS, **kwargs):
+    def __init__(
+        self, network: Network, loader: Dataset, nb_classes: int = 10_000, loss_kwargs: dict = LOSS, **kwargs
+    ):
         self.loss_kwargs = {**LOSS, **loss_kwargs}
         if self.loss_kwargs["binarization"] not in BINARIZATIONS:
             raise UserError(f"unknown binarization {self.loss_kwargs['binarization']!r}{nearest('', BINARIZATIONS)}")
