@@ -30,9 +30,7 @@ class JMLHTrainer(Trainer):
 
     BOUNDS = {"nb_classes": (1, None)}
 
-    def __init__(
-        self, network: Network, loader: Dataset, nb_classes: int = 10_000, loss_kwargs: dict = LOSS, **kwargs
-    ):
+    def __init__(self, network: Network, loader: Dataset, nb_classes: int = 10_000, loss_kwargs: dict = LOSS, **kwargs):
         self.loss_kwargs = {**LOSS, **loss_kwargs}
         if self.loss_kwargs["binarization"] not in BINARIZATIONS:
             raise UserError(f"unknown binarization {self.loss_kwargs['binarization']!r}{nearest('', BINARIZATIONS)}")
