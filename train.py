@@ -16,7 +16,6 @@ from contextlib import ExitStack
 import torch
 
 from equihash import distributed
-from equihash.building import build_loader, build_network, check_instances
 from equihash.command_line import (
     add_device_argument,
     add_experiment_arguments,
@@ -34,6 +33,7 @@ from equihash.event_file import EventFile
 from equihash.experiment import DatabaseFiles
 from equihash.files import exists
 from equihash.fingerprints import build_index, encode_database
+from equihash.from_config import build_loader, build_network, check_instances
 from equihash.paths import labels_path
 from equihash.process_settings import forbid_tf32, keep_freed_memory, set_deterministic
 from equihash.provenance import provenance, work_of

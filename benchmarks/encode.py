@@ -21,13 +21,13 @@ import torch
 from shannon import seconds
 from train_step import plain_forward
 
-from equihash.building import build_loader, build_network
 from equihash.command_line import add_device_argument
 from equihash.config import load_config
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.devices import native_precisions, select_device
 from equihash.fingerprints.encoding import encode_items
 from equihash.fingerprints.row_file import IDENTITY, RowFile
+from equihash.from_config import build_loader, build_network
 from equihash.inference import compute_logits
 from equihash.process_settings import keep_freed_memory
 

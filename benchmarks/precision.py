@@ -15,9 +15,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import torch
 
-from equihash.building import build_loader
 from equihash.command_line import add_device_argument, add_experiment_arguments, experiments_from_arguments, run
 from equihash.devices import select_device
+from equihash.from_config import build_loader
 from equihash.inference import compute_logits
 from equihash.process_settings import keep_freed_memory
 from equihash.state import load_network

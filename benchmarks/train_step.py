@@ -24,10 +24,10 @@ import torch.nn.functional as F
 from shannon import BASELINE_TUPLES, gathering_gradient, gflop, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
-from equihash.building import build_loader, build_network
 from equihash.command_line import add_device_argument
 from equihash.config import find_class, load_config
 from equihash.devices import native_precisions, select_device
+from equihash.from_config import build_loader, build_network
 from equihash.losses import training_tuples
 from equihash.process_settings import keep_freed_memory
 

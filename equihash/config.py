@@ -57,7 +57,7 @@ def load_config(
     if variant is not None:
         header, rows = read_variants(task, model, variant)
         if variant_id is None:
-            raise UserError(f"variant {variant!r} has {len(rows)} rows: choose one by variant_id, 0 to {len(rows) - 1}")
+            raise UserError(f"variant {variant!r} is a table: choose a row by variant_id, 0 to {len(rows) - 1}")
         if not 0 <= variant_id < len(rows):
             raise UserError(f"variant {variant!r} has rows 0 to {len(rows) - 1}, there is no row {variant_id}")
         row = dict(zip(header, rows[variant_id], strict=True))
@@ -240,8 +240,9 @@ def _checked(path, value, default, bounds):
     if not fits and (value is not None or default is not None):
         kind = getattr(kind, "__name__", "list")
         raise UserError(f"configuration key {path!r} must be {kind}, not {json.dumps(value)}")
-    if value is not None and (least is not None and not value >= least or most is not None and not value <= most):
-        raise UserError(f"configuration key {path!r} must not be {value}")
+    for bound, word in ((least, "at least"), (most, "at most")):
+        if None not in (value, bound) and not (value >= bound if word == "at least" else value <= bound):
+            raise UserError(f"configuration key {path!r} must not be {value}, but {word} {bound}")
     return value
 
 

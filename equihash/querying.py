@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from equihash.building import build_loader, check_instances
 from equihash.class_numbers import labels_to_class_numbers
 from equihash.datasets import Dataset
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
@@ -16,6 +15,7 @@ from equihash.devices import select_device
 from equihash.errors import Remedy, UserError
 from equihash.experiment import DatabaseFiles
 from equihash.fingerprints import open_index
+from equihash.from_config import build_loader, check_instances
 from equihash.image_files import UnreadableImage, read_image
 from equihash.inference import compute_logits, rows_at_once
 from equihash.labels import members

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from equihash.building import build_network
 from equihash.config import complete, differences
 from equihash.errors import Diverged, Remedy, UserError, is_out_of_memory
 from equihash.files import atomic, digest_of, exists
+from equihash.from_config import build_network
 
 # what may differ between a saved and a resumed run: how long it is and what is looked at on the way
 RUN_LENGTH_KEYS = ("nb_steps", "eval_freq", "eval_size")

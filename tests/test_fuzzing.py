@@ -17,7 +17,6 @@ import pytest
 import torch
 from conftest import REPOSITORY, Workspace, quick
 
-from equihash.building import build_loader, build_network
 from equihash.config import load_config
 from equihash.datasets import NoisyOpenImagesMosaic
 from equihash.devices import select_device
@@ -28,6 +27,7 @@ from equihash.evaluation.retrieval import count
 from equihash.evaluation.shards import sum_of_shards
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.fingerprints import build_index, encode_database, load_index, merge_shards
+from equihash.from_config import build_loader, build_network
 from equihash.search import InvertedIndex
 from equihash.state import load_state, load_trainer, load_weights
 from equihash.trainers import HashNetTrainer

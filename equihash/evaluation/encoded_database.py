@@ -6,12 +6,12 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from equihash.building import build_loader
 from equihash.datasets import Dataset
 from equihash.devices import select_device
 from equihash.errors import Remedy
 from equihash.experiment import DatabaseFiles
 from equihash.fingerprints import Fingerprints, expected_work
+from equihash.from_config import build_loader
 from equihash.provenance import check_provenance
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from equihash import distributed
-from equihash.building import build_loader, check_instances
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.errors import UserError
 from equihash.experiment import DatabaseFiles
@@ -20,6 +19,7 @@ from equihash.files import locked
 from equihash.fingerprints.fingerprint_file import job_range
 from equihash.fingerprints.merging import merge_shards
 from equihash.fingerprints.row_file import RowFile
+from equihash.from_config import build_loader, check_instances
 from equihash.inference import compute_logits
 from equihash.labels import Labels
 from equihash.provenance import provenance, work_of

@@ -143,7 +143,7 @@ class InvertedIndex(_index.Reader):
         return self.sizes(self._as_queries(queries))
 
     def holds(self, codes: np.ndarray) -> np.ndarray:
-        """Whether items of each code, uint8 (Q, nbytes), are of this shard, if there are any: bool (Q,)."""
+        """Whether each code, uint8 (Q, nbytes), belongs to this shard, even if no item has it: bool (Q,)."""
         return self.in_shard(self._as_queries(codes))
 
     # ---- Collisions

@@ -12,8 +12,8 @@ def probe_codes(logits: ArrayLike, nb_probes: int) -> np.ndarray:
     The first code is the sign code (bit = z > 0). The others flip some of its bits, in increasing order of the sum of
     |z| over the flipped bits, which is decreasing order of probability when the bits are independent with
     P(bit = 1) = sigmoid(z). Sets of flips with the same sum come in the order in which the search makes them: bits of
-    equal |z| count as ordered by position, and of a set whose last bit is b, the set with b + 1 instead of b is made
-    before the set with b + 1 besides.
+    equal |z| count as ordered by position, and from a set whose last bit is b, the set that replaces b by b + 1 is made
+    before the set that adds b + 1.
 
     Parameters
     ----------

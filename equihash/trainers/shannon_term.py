@@ -15,7 +15,7 @@ SHANNON_GRADIENT = {"batch_size": 512, "gradient_type": "normal", "prior": 1.0}
 
 
 class ShannonTerm:
-    """Base of the trainers whose loss has a Shannon term, named before the base that has the rest of the loss.
+    """Mixin of the trainers whose loss has a Shannon term; it comes before the base that has the rest of the loss.
 
     The term is -shannon_lambda * sum of tuple entropies, those of the joint distributions of tuples of bits over all
     logits of a step, hence the joint loss. Source: M. Duchesneau, Learning Deep Equihash Functions.

@@ -34,10 +34,11 @@ class Trainer:
     network
         From instances (..., *instance_shape) to logits (..., k).
     loader
+        Makes the labels and instances, of the training split.
     optim_class, optim_kwargs
         Optimizer of torch.optim or `equihash.optimizers`.
     lr_scheduler_class, lr_scheduler_kwargs
-        Learning-rate schedule of torch.optim.lr_scheduler, with one update a step.
+        Learning-rate schedule of torch.optim.lr_scheduler, updated once per step.
     clip_value
         Bound on the absolute value of each gradient entry.
     nb_batch_per_step
@@ -48,7 +49,7 @@ class Trainer:
     modules
         Trained, saved and restored with the network.
     precision
-        Of the network's forward pass.
+        What the network's forward pass computes in.
     """
 
     #: Whether `loss` needs the logits of all micro-batches of a step at once.
@@ -193,13 +194,16 @@ class Trainer:
         self.record(loss=loss, saturated_fraction=saturated_fraction(logits))
 
     def _micro_batches(self) -> Iterator[tuple[torch.Tensor, object]]:
-        """Yield (instances, target) of this process's micro-batches of a step; on a GPU the next is made meanwhile.
+        """Yield (instances, target) of this process's micro-batches of a step; on a GPU the next is prepared meanwhile.
 
         Each process draws all labels, so that the label streams of all stay equal. The noise of a micro-batch has a
         generator of its own, so that no process makes the instances of another.
         """
         generators = [self.loader.noise_generator(self.step, number) for number in range(self.nb_batch_per_step)]
-        draws = [(*self.draw(generator), generator) for generator in generators]
+        draws = []
+        for generator in generators:
+            labels, target = self.draw(generator)
+            draws.append((labels, target, generator))
         each = self.nb_batch_per_step // distributed.nb_processes()
         own = draws[distributed.rank() * each :][:each]
 
