@@ -37,8 +37,8 @@ def rows_of(results: dict) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def note() -> str:
     """What the table does not say by itself."""
-    names = [metric.short for metric in columns() if metric.of is Pairs]
-    return f"In brackets: 95% confidence intervals. {', '.join(names)} do not depend on the number of lookups."
+    *names, last = (metric.short for metric in columns() if metric.of is Pairs)
+    return f"In brackets: 95% confidence intervals. {', '.join(names)} and {last} do not depend on the number of lookups."
 
 
 def collapse(results: dict) -> str | None:
