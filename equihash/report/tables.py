@@ -38,7 +38,8 @@ def rows_of(results: dict) -> list[tuple[str, list[tuple[str, str]]]]:
 def note() -> str:
     """What the table does not say by itself."""
     *names, last = (metric.short for metric in columns() if metric.of is Pairs)
-    return f"In brackets: 95% confidence intervals. {', '.join(names)} and {last} do not depend on the number of lookups."
+    pairs = f"{', '.join(names)} and {last}"
+    return f"In brackets: 95% confidence intervals. {pairs} do not depend on the number of lookups."
 
 
 def collapse(results: dict) -> str | None:
