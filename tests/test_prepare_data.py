@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -249,11 +248,13 @@ def test_an_interrupted_bank_resumes(tmp_path, pictures, monkeypatch, stop_after
 def test_mended_pictures_are_taken(tmp_path, pictures, monkeypatch, mended, content):
     """An interrupted run met them while they were damaged."""
     Image.fromarray(picture(4)).save(pictures / "z.png")
-    write_rows = openimages.create_hdf5
-    monkeypatch.setattr(openimages, "create_hdf5", lambda path: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
+
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(openimages, "create_hdf5", interrupted)
         openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5")
-    monkeypatch.setattr(openimages, "create_hdf5", write_rows)
     Image.fromarray(picture(content)).save(pictures / mended, "PNG")
     expected = openimages.prepare_open_images(pictures, tmp_path / "whole.hdf5")
     assert expected["unreadable"] == 1
