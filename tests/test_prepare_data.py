@@ -79,7 +79,7 @@ def test_mnist_download(idx_files, place, monkeypatch):
         monkeypatch.setattr(MNIST, "mirrors", [f"{url}nothing/", url])
         place.check("prepare_data.py mnist")
     assert MnistMosaic(place.folder / mnist.PATH, which="test").bank_size == 10_000
-    place.refuse("prepare_data.py mnist", "cannot be downloaded", "their folder as source")
+    place.refuse("prepare_data.py mnist", "cannot be downloaded", "mnist --source FOLDER")
 
 
 def answer(status, content=b"", **headers):
@@ -120,7 +120,7 @@ def test_mnist_from_a_bad_server(place, monkeypatch, reply):
     before = sorted(place.folder.rglob("*"))
     with serving(Handler) as url:
         monkeypatch.setattr(MNIST, "mirrors", [url])
-        place.refuse("prepare_data.py mnist", "MNIST cannot be downloaded", url, "their folder as source")
+        place.refuse("prepare_data.py mnist", "MNIST cannot be downloaded", url, "mnist --source FOLDER")
     assert sorted(place.folder.rglob("*")) == before
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from equihash.errors import UserError
+from equihash.errors import Remedy, UserError
 from equihash.files import atomic
 from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.provenance import provenance
@@ -60,7 +60,8 @@ def _download(name, shape, md5):
         except (UserError, OSError, HTTPException, ValueError, EOFError, gzip.zlib.error) as error:
             reasons.append(f"{url}: {str(error) or type(error).__name__}")
     raise UserError(
-        f"MNIST cannot be downloaded ({'; '.join(reasons)}): get the four idx files and give their folder as source"
+        f"MNIST cannot be downloaded ({'; '.join(reasons)}): get the four idx files",
+        Remedy("prepare_mnist", source="FOLDER"),
     )
 
 
