@@ -156,7 +156,7 @@ def _lines(table):
         metrics = [_metrics(table.results[row]) for row in rows]
         for nb_lookups in sorted({number for each in metrics for number in each}):
             runs = [each[nb_lookups] for each in metrics if nb_lookups in each]
-            numbers = {metric: [run[metric] for run in runs] for metric in runs[0]}
+            numbers = {metric.key: [run.get(metric.key, math.nan) for run in runs] for metric in columns(runs)}
             mean = {metric: float(np.mean(each)) for metric, each in numbers.items()}
             spread = {m: float(np.std(each, ddof=1)) if len(runs) > 1 else math.nan for m, each in numbers.items()}
             lines.append(Line(table.model, table.variant or "", name, value, nb_lookups, len(runs), mean, spread))
@@ -168,7 +168,7 @@ def _metrics(results):
     by_lookups = {int(number): row for number, row in results.get("lookups", {}).items()} | {1: results}
     metrics = {}
     for number, row in by_lookups.items():
-        values = {metric.key: row.get(metric.key) for metric in columns() if number == 1 or metric.of is Answers}
+        values = {metric.key: row.get(metric.key) for metric in columns([row]) if number == 1 or metric.of is Answers}
         metrics[number] = {key: math.nan if value is None else float(value) for key, value in values.items()}
     return metrics
 
