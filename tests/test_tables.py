@@ -132,6 +132,22 @@ def test_mean_average_precision_is_shown_where_it_was_measured(workspace):
     assert head.split()[-1] == "MAP" and [line.split()[-1] for line in lines[:4]] == [".562±.088", "-", "-", "-"]
 
 
+def test_trials_on_the_validation_split(workspace):
+    """What is chosen on the validation split never touches the test split."""
+    own_table(workspace, [TABLE[0], TABLE[1], TABLE[3]])
+    workspace.check("generate_labels.py FastMnistMosaic TINY -b10000 -d600 -p50 -n50 -t50 -m 2 2")
+    output = workspace.check([*train(0), "--database_name", "TINY", "-w", "valid"])
+    assert "s1_a0.1" in output
+    assert not list((workspace.folder / "data").rglob("test_TINY"))
+    (results,) = (workspace.folder / "data").rglob("results.json")
+    assert results.parent.name == "valid_TINY" and json.loads(results.read_text())["which"] == "valid"
+    output = workspace.check(f"{SHOW} -v tiny -w valid")
+    assert "s1_a0.1" in output
+    remedy = "train.py FastMnistMosaic HashNet -v tiny -i 1 --database_name TINY --which valid"
+    assert f"missing: HashNet tiny, 1 of 2 rows (1): python {remedy}" in output
+    workspace.refuse(f"{SHOW} -v tiny", "no results of TINY")
+
+
 def test_nothing_to_show(workspace):
     command = "python train.py FastMnistMosaic HashNet --database_name TINY"
     workspace.refuse(f"{SHOW} HashNet", "no results of TINY", command)
