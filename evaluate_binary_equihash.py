@@ -36,8 +36,24 @@ def parse_arguments():
     parser.add_argument(
         "--nb_lookups", type=int, nargs="+", default=[1], metavar="N", help="lookups a query, by multi-probing"
     )
+    parser.add_argument(
+        "--map",
+        type=int,
+        metavar="N",
+        help="mean average precision, too, of N evenly spaced positive queries, each of which is compared with all "
+        "fingerprints: some 2 s for N = 1,000 and a million fingerprints of 64 bits",
+    )
     add_shard_arguments(parser)
     return parser.parse_args()
+
+
+def check_map_arguments(args):
+    if args.map < 1:
+        raise UserError(f"--map must be at least 1, not {args.map}")
+    if args.no_queries:
+        raise UserError("--map is of queries: leave out --no_queries")
+    if args.shard is not None and args.nb_shards > 1:
+        raise UserError("--map reads the fingerprints of all shards: leave out --shard, and give it with the sum")
 
 
 def main():
@@ -45,6 +61,8 @@ def main():
     if min(args.nb_lookups) < 1:
         raise UserError("--nb_lookups must be at least 1")
     check_shard_arguments(args)
+    if args.map is not None:
+        check_map_arguments(args)
     if args.encode and args.nb_shards > 1:
         raise UserError("--encode is for an index in one piece: run encode.py and build_index.py first")
     nb_lookups = [] if args.no_queries else sorted({1, *args.nb_lookups})
@@ -63,7 +81,7 @@ def main():
         if args.shard is not None and args.nb_shards > 1:
             count_shard(files, nb_lookups, args.shard, args.nb_shards)
         else:
-            all_results.append(report(files, nb_lookups, args.nb_shards))
+            all_results.append(report(files, nb_lookups, args.nb_shards, args.map or 0))
     if all_results:
         print(results_table(all_results))
     for experiment in experiments:

@@ -9,6 +9,7 @@ import sys
 from equihash.command_line import add_results_arguments, argument_parser, command, run
 from equihash.errors import UserError
 from equihash.evaluation.collect import collect
+from equihash.paths import split_and_database
 from equihash.report.ablation import draw_ablations
 from equihash.report.comparison import format_lines
 
@@ -22,13 +23,13 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    found = collect(args.task, args.database_name, args.models, args.variant)
+    found = collect(args.task, args.database_name, args.models, args.variant, args.which)
     missing = [f"{rows}: {command(remedy)}" for rows, remedy in found.missing]
     if not found.lines:
         raise UserError(f"no results of {args.database_name} yet; make some: {'; '.join(missing)}")
     print(format_lines(found.lines, args.format))
     # what is not the table, so that the table can go to a file
-    for path in draw_ablations(args.task, args.database_name, found.lines):
+    for path in draw_ablations(args.task, split_and_database(args.which, args.database_name), found.lines):
         print(f"drawn: {path}", file=sys.stderr)
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)

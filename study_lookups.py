@@ -8,7 +8,7 @@ the prediction for larger ones: see equihash/studies/prediction.py.
 """
 
 from equihash.command_line import add_results_arguments, argument_parser, run
-from equihash.paths import DATA
+from equihash.paths import DATA, split_and_database
 from equihash.studies.lookups import study
 from equihash.studies.lookups_report import draw_study, format_study, prediction_errors
 
@@ -25,11 +25,12 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    rows = study(args.task, args.database_name, args.models, args.variant, args.nb_lookups)
+    rows = study(args.task, args.database_name, args.models, args.variant, args.nb_lookups, args.which)
     print(format_study(rows, args.format))
     print(f"\n{prediction_errors(rows)}")
-    path = DATA / "experiments" / args.task / f"lookups_{args.variant or 'all'}_{args.database_name}.png"
-    draw_study(path, rows, f"{args.task}, {args.database_name}")
+    name = split_and_database(args.which, args.database_name)
+    path = DATA / "experiments" / args.task / f"lookups_{args.variant or 'all'}_{name}.png"
+    draw_study(path, rows, f"{args.task}, {name}")
     print(f"drawn: {path}")
 
 

@@ -20,6 +20,7 @@ from equihash.command_line import (
     add_device_argument,
     add_experiment_arguments,
     add_precision_argument,
+    add_which_argument,
     argument_parser,
     experiments_from_arguments,
     run,
@@ -60,6 +61,7 @@ def parse_arguments():
     parser.add_argument("--no_save", action="store_true", help="write nothing")
     parser.add_argument("--no_load", action="store_true", help="start from the beginning although there is a state")
     parser.add_argument("--database_name", metavar="NAME", help="encode, index and evaluate this database at the end")
+    add_which_argument(parser)
     parser.add_argument(
         "-a", "--args", nargs="+", default=[], metavar="KEY:SUB:VALUE", help="override values of the configuration"
     )
@@ -112,7 +114,9 @@ def train_table(args, experiments, device, precision):
     if skipped:
         print(f"skipped, as other processes are at them: {', '.join(skipped)}")
     if args.database_name:
-        print(f"all together: python show_results.py {args.task} {args.database_name} {args.model} -v {args.variant}")
+        which = "" if args.which == "test" else f" -w {args.which}"
+        found = f"{args.task} {args.database_name} {args.model} -v {args.variant}{which}"
+        print(f"all together: python show_results.py {found}")
     if diverged:
         raise Diverged(f"{len(diverged)} of {len(experiments)} rows diverged: {', '.join(diverged)}")
 
@@ -127,7 +131,7 @@ def is_done(args, experiment, precision):
     if not args.force_load:
         banks = state["provenance"].get("banks")  # those of today are not read for that
         check_same_work(experiment.state_path, work_differences(state, experiment.config, precision, banks))
-    return not args.database_name or is_evaluated(DatabaseFiles(experiment, args.database_name))
+    return not args.database_name or is_evaluated(DatabaseFiles(experiment, args.database_name, args.which))
 
 
 def train(args, experiment, device, precision):
@@ -135,7 +139,7 @@ def train(args, experiment, device, precision):
     with ExitStack() as stack:
         train_network(args, experiment, device, precision, stack)
         if args.database_name:
-            database = DatabaseFiles(experiment, args.database_name)
+            database = DatabaseFiles(experiment, args.database_name, args.which)
             encode_database(database, device, precision)
             if distributed.is_first():
                 build_index(database)
@@ -241,6 +245,8 @@ def resuming_command(args):
     for name, option in (("variant", "-v"), ("variant_id", "-i"), ("database_name", "--database_name")):
         if getattr(args, name) is not None:
             words += [option, str(getattr(args, name))]
+    if args.which != "test":
+        words += ["-w", args.which]
     if args.device != "auto":
         words += ["-d", args.device]
     if args.precision != "float32":

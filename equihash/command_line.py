@@ -39,9 +39,18 @@ def add_experiment_arguments(parser: ArgumentParser, database: bool = True, all_
     parser.add_argument("-i", "--variant_id", type=_row_or_all if all_rows else int, metavar="N", help=row_help)
     if database:
         parser.add_argument("-l", "--load_checkpoint", type=int, metavar="STEP", help="use this checkpoint")
-        parser.add_argument(
-            "-w", "--which", choices=("train", "valid", "test"), default="test", help="split of the bank"
-        )
+        add_which_argument(parser)
+
+
+def add_which_argument(parser: ArgumentParser) -> None:
+    """Add `--which`, the split that a database is made of."""
+    parser.add_argument(
+        "-w",
+        "--which",
+        choices=("train", "valid", "test"),
+        default="test",
+        help="split of the images that the database is made of (default: test)",
+    )
 
 
 def experiments_from_arguments(
@@ -73,6 +82,7 @@ def add_results_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("database_name", help="labels made by generate_labels.py")
     parser.add_argument("models", nargs="*", metavar="model", help="folders of configs/TASK/ (default: all)")
     parser.add_argument("-v", "--variant", metavar="NAME", help="only this variant table (default: all with results)")
+    add_which_argument(parser)
 
 
 def add_shard_arguments(parser: ArgumentParser) -> None:

@@ -31,6 +31,11 @@ def folders_with(folder: Path, name: str) -> list[str]:
     return [path.parent.name for path in folder.glob(f"*/{name}")]
 
 
+def split_and_database(which: str, database: str) -> str:
+    """Name a database that is made of a split of the images: "10MDB" of the test split, else "valid_10MDB"."""
+    return database if which == "test" else f"{which}_{database}"
+
+
 def labels_path(task: str, name: str) -> Path:
     """Return the path of a database's labels.
 

@@ -115,7 +115,37 @@ def test_the_other_formats(collected):
     assert float(first["perfect_retrieval_rate_std"]) == pytest.approx(statistics.stdev([0.4, 0.6]))
     assert first["irrelevant_collision_rate"] == "" and rows[0]["relevant_collision_rate"] == ""
     table = collected.check(f"{SHOW} -v tiny --format markdown")
+    assert "MAP" not in table and "mean_average_precision" not in first
     assert "| HashNet | tiny | alpha 0.2 | 64 | 1 | **.800** |" in table and ".250 ± .071" in table
+
+
+def test_mean_average_precision_is_shown_where_it_was_measured(workspace):
+    """A column of its own; empty for the lines that lack it in one of their seeds, and for more lookups."""
+    own_table(workspace, TABLE[:4])
+    put(workspace, "s1_a0.1", 0.2, 1e-9, mean_average_precision=0.5)
+    put(workspace, "s2_a0.1", 0.3, 3e-9, mean_average_precision=0.625)
+    put(workspace, "s1_a0.2", 0.4, 5e-9)
+    output = workspace.check(f"{SHOW} -v tiny --format csv").split("drawn")[0]
+    values = [row["mean_average_precision"] for row in csv.DictReader(io.StringIO(output))]
+    assert values == ["0.5625", "", "", ""]
+    head, _, *lines = workspace.check(f"{SHOW} -v tiny").splitlines()
+    assert head.split()[-1] == "MAP" and [line.split()[-1] for line in lines[:4]] == [".562±.088", "-", "-", "-"]
+
+
+def test_trials_on_the_validation_split(workspace):
+    """What is chosen on the validation split never touches the test split."""
+    own_table(workspace, [TABLE[0], TABLE[1], TABLE[3]])
+    workspace.check("generate_labels.py FastMnistMosaic TINY -b10000 -d600 -p50 -n50 -t50 -m 2 2")
+    output = workspace.check([*train(0), "--database_name", "TINY", "-w", "valid"])
+    assert "s1_a0.1" in output
+    assert not list((workspace.folder / "data").rglob("test_TINY"))
+    (results,) = (workspace.folder / "data").rglob("results.json")
+    assert results.parent.name == "valid_TINY" and json.loads(results.read_text())["which"] == "valid"
+    output = workspace.check(f"{SHOW} -v tiny -w valid")
+    assert "s1_a0.1" in output
+    remedy = "train.py FastMnistMosaic HashNet -v tiny -i 1 --database_name TINY --which valid"
+    assert f"missing: HashNet tiny, 1 of 2 rows (1): python {remedy}" in output
+    workspace.refuse(f"{SHOW} -v tiny", "no results of TINY")
 
 
 def test_nothing_to_show(workspace):

@@ -72,12 +72,14 @@ class Table:
     results: dict[int | None, dict]
 
 
-def collect(task: str, database: str, models: list[str] = (), variant: str | None = None) -> Collection:
+def collect(
+    task: str, database: str, models: list[str] = (), variant: str | None = None, which: str = "test"
+) -> Collection:
     """Collect results.json over the models of a task; see `read_tables`."""
     found, digests = Collection(), set()
-    for table in read_tables(task, database, models, variant):
+    for table in read_tables(task, database, models, variant, which):
         found.lines += _lines(table)
-        found.missing += _missing(table, database)
+        found.missing += _missing(table, database, which)
         for row, results in table.results.items():
             made_by, nb_steps = fingerprints_of(results), table.experiments[row].config["nb_steps"]
             digests |= {made_by["labels"]} if "labels" in made_by else set()
@@ -89,7 +91,9 @@ def collect(task: str, database: str, models: list[str] = (), variant: str | Non
     return found
 
 
-def read_tables(task: str, database: str, models: list[str] = (), variant: str | None = None) -> Iterator[Table]:
+def read_tables(
+    task: str, database: str, models: list[str] = (), variant: str | None = None, which: str = "test"
+) -> Iterator[Table]:
     """Read results.json of all rows of variant tables.
 
     Parameters
@@ -119,7 +123,7 @@ def read_tables(task: str, database: str, models: list[str] = (), variant: str |
         for name in names:
             rows = [None] if name is None else range(len(read_variants(task, model, name)[1]))
             experiments = {row: Experiment(task, model, name, row) for row in rows}
-            paths = {row: DatabaseFiles(each, database).results for row, each in experiments.items()}
+            paths = {row: DatabaseFiles(each, database, which).results for row, each in experiments.items()}
             results = {row: read_json(path) for row, path in paths.items() if path.is_file()}
             if results or name == variant:
                 yield Table(model, name, experiments, results)
@@ -156,7 +160,7 @@ def _lines(table):
         metrics = [_metrics(table.results[row]) for row in rows]
         for nb_lookups in sorted({number for each in metrics for number in each}):
             runs = [each[nb_lookups] for each in metrics if nb_lookups in each]
-            numbers = {metric: [run[metric] for run in runs] for metric in runs[0]}
+            numbers = {metric.key: [run.get(metric.key, math.nan) for run in runs] for metric in columns(runs)}
             mean = {metric: float(np.mean(each)) for metric, each in numbers.items()}
             spread = {m: float(np.std(each, ddof=1)) if len(runs) > 1 else math.nan for m, each in numbers.items()}
             lines.append(Line(table.model, table.variant or "", name, value, nb_lookups, len(runs), mean, spread))
@@ -168,22 +172,23 @@ def _metrics(results):
     by_lookups = {int(number): row for number, row in results.get("lookups", {}).items()} | {1: results}
     metrics = {}
     for number, row in by_lookups.items():
-        values = {metric.key: row.get(metric.key) for metric in columns() if number == 1 or metric.of is Answers}
+        values = {metric.key: row.get(metric.key) for metric in columns([row]) if number == 1 or metric.of is Answers}
         metrics[number] = {key: math.nan if value is None else float(value) for key, value in values.items()}
     return metrics
 
 
-def _missing(table, database):
+def _missing(table, database, which):
     """The rows of a table without results, if there are any: which, and the remedy."""
     missing = [row for row in table.experiments if row not in table.results]
     if not missing:
         return []
     experiment = table.experiments[missing[0]]
+    evaluated = {"database_name": database} | ({} if which == "test" else {"which": which})
     if table.variant is None:
-        return [(table.model, Remedy("train", experiment, database_name=database))]
+        return [(table.model, Remedy("train", experiment, **evaluated))]
     title = f"{table.model} {table.variant}, {len(missing)} of {len(table.experiments)} rows ({_ranges(missing)})"
     rows = {} if len(missing) == 1 else {"variant_id": "all"}
-    return [(title, Remedy("train", experiment, **rows, database_name=database))]
+    return [(title, Remedy("train", experiment, **rows, **evaluated))]
 
 
 def _ranges(rows):

@@ -1,12 +1,13 @@
 """The table of metrics: what each is called, what it means, how it is computed and written. A new one is one entry."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
+from equihash.evaluation.average_precision import AveragePrecision, average_precision
 from equihash.evaluation.intervals import Interval, irrelevant_collision_rate, proportion
 
 
@@ -59,6 +60,21 @@ class Pairs:
     nb_classes: int
 
 
+@dataclass(frozen=True)
+class Rankings:
+    """How near the items of the database are to some positive queries, counted only where that is asked for.
+
+    Histograms of Hamming distances, int64 (Q, k+1): of all items, and of those relevant to the query.
+    """
+
+    items: np.ndarray
+    relevant: np.ndarray
+
+    @cached_property
+    def average_precision(self) -> AveragePrecision:
+        return average_precision(self.items, self.relevant)
+
+
 def format_rate(value: float) -> str:
     """Write a rate with three digits, ".513"; 1.00 is exactly 1, so that what only rounds to it is .999."""
     if math.isnan(value):
@@ -87,7 +103,8 @@ class Metric:
     short
         Its name at the head of a table; None: it is in results.json only.
     of
-        `Answers`: there is a value for each number of lookups; `Pairs`: one for the network.
+        `Answers`: there is a value for each number of lookups; `Pairs`: one for the network; `Rankings`: one for the
+        network, if they were counted.
     compute
         Takes an instance of that; returns the value and its 95% interval or None.
     format
@@ -130,6 +147,11 @@ def _irrelevant_pair_rate(answers):
     return answers.nb_irrelevant / max(nb_pairs, 1), None
 
 
+def _mean_average_precision(order, rankings):
+    values = getattr(rankings.average_precision, order)
+    return values.mean() if len(values) else math.nan, None
+
+
 #: In the order of the columns of tables.
 METRICS = {metric.key: metric for metric in (
     Metric("perfect_retrieval_rate", "PRR", "share of positive queries that retrieve exactly the items of their class",
@@ -158,15 +180,24 @@ METRICS = {metric.key: metric for metric in (
            "probability that two instances of different classes have the same fingerprint", Pairs,
            lambda pairs: irrelevant_collision_rate(pairs.internal_collisions, pairs.database_size, pairs.nb_classes),
            higher_is_better=False, format=format_power),
+    Metric("mean_average_precision", "MAP",
+           "mean, over a sample of the positive queries, of the average precision of all items ranked by Hamming "
+           "distance; of items at the same distance, the mean over their orders",
+           Rankings, partial(_mean_average_precision, "expected")),
+    Metric("optimistic_mean_average_precision", None, "the same with relevant items first among those tied",
+           Rankings, partial(_mean_average_precision, "optimistic")),
+    Metric("pessimistic_mean_average_precision", None, "the same with relevant items last among those tied",
+           Rankings, partial(_mean_average_precision, "pessimistic")),
 )}  # fmt: skip
 
 
-def columns() -> list[Metric]:
-    """The metrics that tables show."""
-    return [metric for metric in METRICS.values() if metric.short]
+def columns(rows: Iterable[dict]) -> list[Metric]:
+    """The metrics that a table of some values, {key: value}, shows: those of `Rankings` only if a row has them."""
+    keys = set().union(*rows)
+    return [metric for metric in METRICS.values() if metric.short and (metric.of is not Rankings or metric.key in keys)]
 
 
-def score(counts: Answers | Pairs) -> dict:
+def score(counts: Answers | Pairs | Rankings) -> dict:
     """Compute all metrics of some counts: {key: value}, and under `intervals` {key: interval} where there is one."""
     found = {metric.key: metric.compute(counts) for metric in METRICS.values() if metric.of is type(counts)}
     intervals = {key: interval for key, (_, interval) in found.items() if interval}

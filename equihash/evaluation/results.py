@@ -4,7 +4,7 @@ import numpy as np
 
 from equihash.evaluation.encoded_database import EncodedDatabase
 from equihash.evaluation.intervals import proportion
-from equihash.evaluation.metrics import METRICS, Answers, Pairs, score
+from equihash.evaluation.metrics import METRICS, Answers, Pairs, Rankings, score
 from equihash.evaluation.retrieval import Counts, Relevant, Retrieved, prefix_truth
 from equihash.experiment import DatabaseFiles
 from equihash.files import read_json, write_json
@@ -16,8 +16,8 @@ MAXIMUM_DISTANCE = 3
 WITH_RELEVANT = ("perfect_retrieval_rate", "complete_rate", "irrelevant_per_query", "irrelevant_pair_rate")
 
 
-def evaluate_database(database: EncodedDatabase, counts: Counts) -> dict:
-    """Turn the counts of an index, or the sum of those of its shards, into scores, and write results.json.
+def evaluate_database(database: EncodedDatabase, counts: Counts, rankings: Rankings | None = None) -> dict:
+    """Turn the counts of an index, or the sum of those of its shards, and rankings into scores; write results.json.
 
     Returns
     -------
@@ -49,8 +49,10 @@ def evaluate_database(database: EncodedDatabase, counts: Counts) -> dict:
         results["intervals"][f"{name}_at_hamming"] = [interval for _, interval in within]
     if counts.queries:
         results |= _results_of_queries(counts.queries, database.ground_truth("positive"), size)
-        first = results["lookups"]["1"]
-        results |= {**first, "intervals": results["intervals"] | first["intervals"]}
+        _add(results, results["lookups"]["1"])
+    if rankings:
+        results["nb_ranked_queries"] = len(rankings.items)
+        _add(results, score(rankings))
     database.verify()
     write_json(files.results, results)
     return results
@@ -67,6 +69,10 @@ def is_evaluated(files: DatabaseFiles) -> bool:
         return False
     made_by = fingerprints_of(read_json(files.results))
     return all(made_by.get(key) == value for key, (value, _) in expected_work(files)[1].items())
+
+
+def _add(results, scores):
+    results |= {**scores, "intervals": results["intervals"] | scores["intervals"]}
 
 
 def _results_of_queries(queries: list[Retrieved], ground_truth: Relevant, size: int) -> dict:

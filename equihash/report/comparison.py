@@ -13,14 +13,15 @@ LEGEND = "{} marks the best mean of a column among lines of as many lookups; ± 
 
 def format_lines(lines: list[Line], form: str) -> str:
     """Return the table as text, `form` one of "terminal", "markdown" and "csv"."""
-    return {"terminal": _terminal, "markdown": _markdown, "csv": _csv}[form](lines)
+    shown = columns([line.mean for line in lines])
+    return {"terminal": _terminal, "markdown": _markdown, "csv": _csv}[form](lines, shown)
 
 
-def _terminal(lines):
+def _terminal(lines, shown):
     title = max(len(line.name) for line in lines) + 2
-    text = [" ".join([" " * title, "lookups seeds", *(f"{metric.short:^13}" for metric in columns())])]
+    text = [" ".join([" " * title, "lookups seeds", *(f"{metric.short:^13}" for metric in shown)])]
     before = None, None
-    for line, cells in zip(lines, _cells(lines)):
+    for line, cells in zip(lines, _cells(lines, shown)):
         table, this = f"{line.model} {line.variant}", (line.model, line.variant, line.name)
         if table != before[0]:
             text.append(table)
@@ -32,30 +33,30 @@ def _terminal(lines):
     return "\n".join(each.rstrip() for each in [*text, LEGEND.format("*")])
 
 
-def _markdown(lines):
-    head = ["model", "table", "configuration", "lookups", "seeds", *(metric.short for metric in columns())]
+def _markdown(lines, shown):
+    head = ["model", "table", "configuration", "lookups", "seeds", *(metric.short for metric in shown)]
     rows = []
-    for line, cells in zip(lines, _cells(lines)):
+    for line, cells in zip(lines, _cells(lines, shown)):
         texts = [(f"{mean} ± {spread}" if spread else mean, is_best) for mean, spread, is_best in cells]
         row = [line.model, line.variant, line.name, str(line.nb_lookups), str(line.nb_seeds)]
         rows.append(row + [f"**{text}**" if is_best else text for text, is_best in texts])
     return f"{markdown(head, rows, nb_names=3)}\n\n{LEGEND.format('Bold')}"
 
 
-def _csv(lines):
+def _csv(lines, shown):
     """All digits, and a column for each spread; a cell without a value is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = [f"{metric.key}{part}" for metric in columns() for part in ("", "_std")]
+    names = [f"{metric.key}{part}" for metric in shown for part in ("", "_std")]
     writer.writerow(["model", "variant", "configuration", "value", "nb_lookups", "nb_seeds", *names])
     for line in lines:
-        pairs = [(line.mean.get(metric.key), line.spread.get(metric.key)) for metric in columns()]
+        pairs = [(line.mean.get(metric.key), line.spread.get(metric.key)) for metric in shown]
         values = [None if value is None or math.isnan(value) else value for pair in pairs for value in pair]
         writer.writerow([line.model, line.variant, line.name, line.value, line.nb_lookups, line.nb_seeds, *values])
     return text.getvalue().rstrip("\n")
 
 
-def _cells(lines):
+def _cells(lines, shown):
     """Yield of each line for all columns the mean, the spread (empty if there is none) and whether the mean is best."""
     means = {}
     for line in lines:
@@ -68,7 +69,7 @@ def _cells(lines):
     }  # fmt: skip
     for line in lines:
         cells = []
-        for metric in columns():
+        for metric in shown:
             mean, spread = (part.get(metric.key, math.nan) for part in (line.mean, line.spread))
             # means of several seeds may differ by rounding
             is_best = math.isclose(mean, best.get((line.nb_lookups, metric.key), math.nan))

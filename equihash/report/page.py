@@ -69,11 +69,12 @@ def write_page(path: Path, files: DatabaseFiles, results: dict):
     made_by = dict(results["provenance"])
     fingerprints = dict(made_by.pop("fingerprints", {}))
     config = fingerprints.pop("config", files.experiment.config)
+    shown = columns([results])
     html = environment.get_template("report.html.jinja").render(
         results=results,
-        columns=columns(),
-        note=note(),
-        rows=rows_of(results),
+        columns=shown,
+        note=note(shown),
+        rows=rows_of(results, shown),
         warning=collapse(results),
         charts=_inline(files.folder, CHARTS),
         gallery=_inline(files.folder, GALLERY),

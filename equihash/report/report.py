@@ -1,6 +1,7 @@
 """Everything that is made of an evaluated database: results.json, pictures, report.html, and the table to print."""
 
 from equihash.evaluation.encoded_database import EncodedDatabase
+from equihash.evaluation.ranking import rank
 from equihash.evaluation.results import evaluate_database
 from equihash.evaluation.retrieval import count
 from equihash.evaluation.shards import sum_of_shards
@@ -11,7 +12,7 @@ from equihash.report.gallery import draw_gallery
 from equihash.report.page import write_page
 
 
-def report(files: DatabaseFiles, nb_lookups: list[int] = (1,), nb_shards: int = 1) -> dict:
+def report(files: DatabaseFiles, nb_lookups: list[int] = (1,), nb_shards: int = 1, nb_ranked_queries: int = 0) -> dict:
     """Evaluate a database, write results.json, the pictures and report.html beside it, and return the results.
 
     Pictures of an earlier evaluation that this one does not make are removed.
@@ -23,6 +24,8 @@ def report(files: DatabaseFiles, nb_lookups: list[int] = (1,), nb_shards: int = 
     nb_shards
         More than 1: sum what `count_shard` counted in each shard of the index. Then there is no gallery, which shows
         single items.
+    nb_ranked_queries
+        Positive queries to rank all items for; see `rank`.
     """
     database, index = EncodedDatabase(files), None
     database.start_verification()
@@ -33,7 +36,8 @@ def report(files: DatabaseFiles, nb_lookups: list[int] = (1,), nb_shards: int = 
         counts = count(database, index, nb_lookups)
     else:
         counts = sum_of_shards(database, nb_lookups, nb_shards)
-    results = evaluate_database(database, counts)
+    rankings = rank(database, nb_ranked_queries) if nb_ranked_queries else None
+    results = evaluate_database(database, counts, rankings)
     positive, negative = (len(getattr(database.labels, f"{sign}_queries")) for sign in ("positive", "negative"))
     asked = bool(nb_lookups) and positive + negative > 0
     sizes = asked and positive > 0 and len(results["database_sizes"]) > 1

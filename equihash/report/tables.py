@@ -1,6 +1,6 @@
 """Results as lines of text that fit a terminal."""
 
-from equihash.evaluation.metrics import Metric, Pairs, columns, format_rate
+from equihash.evaluation.metrics import Answers, Metric, columns, format_rate
 from equihash.labels import Labels
 from equihash.querying import Query
 
@@ -8,38 +8,38 @@ from equihash.querying import Query
 def results_table(all_results: list[dict]) -> str:
     """One row for each of the results and number of lookups, the intervals below the values."""
     width = max([len(_title(results, "64")) for results in all_results] + [8])
-    first = all_results[0]
+    first, shown = all_results[0], columns(all_results)
     lines = [
         f"{first['task']} {first['model']}, {first['database']}: {first['database_size']:,} items, "
         f"{first['which']} split",
-        " ".join([" " * width, *(f"{metric.short:^11}" for metric in columns())]),
+        " ".join([" " * width, *(f"{metric.short:^11}" for metric in shown)]),
     ]
     for results in all_results:
-        for title, cells in rows_of(results):
+        for title, cells in rows_of(results, shown):
             for head, part in ((title, 0), ("", 1)):
                 lines.append(" ".join([head.ljust(width), *(f"{cell[part]:^11}" for cell in cells)]))
         if warning := collapse(results):
             lines.append(f"warning: {results['name']}: {warning}")
-    for metric in columns():
+    for metric in shown:
         names = dict.fromkeys([metric.short, metric.name])  # which may be the same
         lines.append(f"{' '.join(names)}: {metric.meaning}")
-    return "\n".join(line.rstrip() for line in [*lines, note()])
+    return "\n".join(line.rstrip() for line in [*lines, note(shown)])
 
 
-def rows_of(results: dict) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The rows of the table: a title, then the value and its interval (or nothing) in each of `columns`."""
+def rows_of(results: dict, shown: list[Metric]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The rows of the table: a title, then the value and its interval (or nothing) in each of the columns."""
     rows = []
     for number, row in results.get("lookups", {"1": None}).items():
         row = results if number == "1" else row  # the results have those of pairs, too
-        rows.append((_title(results, number), [_cell(row, metric) for metric in columns()]))
+        rows.append((_title(results, number), [_cell(row, metric) for metric in shown]))
     return rows
 
 
-def note() -> str:
+def note(shown: list[Metric]) -> str:
     """What the table does not say by itself."""
-    *names, last = (metric.short for metric in columns() if metric.of is Pairs)
-    pairs = f"{', '.join(names)} and {last}"
-    return f"In brackets: 95% confidence intervals. {pairs} do not depend on the number of lookups."
+    *names, last = (metric.short for metric in shown if metric.of is not Answers)
+    fixed = f"{', '.join(names)} and {last}"
+    return f"In brackets: 95% confidence intervals. {fixed} do not depend on the number of lookups."
 
 
 def collapse(results: dict) -> str | None:

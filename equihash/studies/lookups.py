@@ -37,7 +37,12 @@ class Row:
 
 
 def study(
-    task: str, database: str, models: list[str] = (), variant: str | None = None, nb_lookups: list[int] | None = None
+    task: str,
+    database: str,
+    models: list[str] = (),
+    variant: str | None = None,
+    nb_lookups: list[int] | None = None,
+    which: str = "test",
 ) -> list[Row]:
     """Return the rows of all evaluated networks that `read_tables` finds; nb_lookups None: all of each network.
 
@@ -47,7 +52,7 @@ def study(
         There are no results, or they are of too small a database, of other numbers of lookups, or of several labels.
     """
     rows, labels = [], set()
-    for table in read_tables(task, database, models, variant):
+    for table in read_tables(task, database, models, variant, which):
         for results in table.results.values():
             of_network = results.get("lookups", {})
             name = f"{table.model} {results['name']}"
