@@ -315,6 +315,7 @@ def is_data(path):
     return path.suffix != ".png" and not path.name.startswith("events.out")
 
 
+@pytest.mark.pictures
 @pytest.mark.parametrize(
     "command, sizes",
     [
