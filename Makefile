@@ -24,7 +24,7 @@ $(LABELS): | .venv/built
 	$(BIN)/python generate_labels.py $(TASK) quickstart -b10000 -d100000 -p10000 -n10000 -t10000 -m 2 2
 
 test: .venv/built .venv/tested
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/tested
 	$(BIN)/ruff check
