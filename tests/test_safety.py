@@ -42,9 +42,10 @@ EVALUATE = "evaluate_binary_equihash.py FastMnistMosaic DB HashNet -d cpu"
 def original(tmp_path_factory):
     """A trained, encoded, merged and indexed database."""
     place = Workspace(tmp_path_factory.mktemp("original"))
+    shards = f"{ENCODE} -j 0 -n 2", f"{ENCODE} -j 1 -n 2"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", RENDER)  # whichever test is the first
-        for command in (TRAIN, LABELS, f"{ENCODE} -j 0 -n 2", f"{ENCODE} -j 1 -n 2", f"{MERGE} --build_index", EVALUATE):
+        for command in (TRAIN, LABELS, *shards, f"{MERGE} --build_index", EVALUATE):
             place.check(command)
     return place
 
