@@ -34,7 +34,7 @@ QUICK += ["network_kwargs:k:16"]
 RENDER = Figure.savefig
 
 
-def save_blank(figure, path, format):
+def save_blank(figure, path, *, format="png", **options):
     Image.new("L", (1, 1)).save(path, format)
 
 
