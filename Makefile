@@ -25,7 +25,7 @@ $(LABELS): | .venv/built
 	$(BIN)/python generate_labels.py $(TASK) quickstart -b10000 -d100000 -p10000 -n10000 -t10000 -m 2 2
 
 test: .venv/built .venv/tested
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-gpu: .venv/built .venv/tested
 	$(BIN)/python -c "import torch; print(torch.cuda.get_device_name(), 'torch', torch.__version__)"

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import textwrap
+from functools import cache
 
 REQUIRED = inspect.Parameter.empty  # the default of an argument that must be given,
 FIXED = object()  # and of one that the class itself passes to its bases
@@ -25,6 +26,7 @@ def parameters(cls: type) -> dict:
     return found
 
 
+@cache  # a table has many configurations of the same few classes
 def _passed_to_bases(constructor):
     """List the keywords that a constructor passes to those of its bases; none if its source is not available."""
     try:

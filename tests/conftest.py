@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from matplotlib.figure import Figure
+from PIL import Image
 
 torch.set_num_threads(1)  # the tests run side by side
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -28,6 +30,21 @@ GOLDEN = REPOSITORY / "tests" / "golden"
 # small enough for a test; the task's own values otherwise
 QUICK = ["nb_steps:4", "eval_freq:2", "eval_size:64", "loader_kwargs:size:16", "trainer_kwargs:nb_batch_per_step:2"]
 QUICK += ["network_kwargs:k:16"]
+
+RENDER = Figure.savefig
+
+
+def save_blank(figure, path, *, format="png", **options):
+    Image.new("L", (1, 1)).save(path, format)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Render pictures only for a test of them, marked `pictures`: it is most of the time of a short run.
+
+    Elsewhere all is drawn, and a blank picture is saved. A shared fixture is made as for its first test.
+    """
+    Figure.savefig = RENDER if item.get_closest_marker("pictures") else save_blank
 
 
 @pytest.fixture

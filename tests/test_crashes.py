@@ -1,12 +1,9 @@
 """Every stage is killed at random moments; the same command again ends as an undisturbed run does."""
 
 import random
-import time
 
 import pytest
-from stages import PREPARE, STAGES, Stages, write_idx_files
-
-LONG = ("evaluate", "prepare_mnist")
+from stages import STAGES, Stages
 
 
 @pytest.fixture(scope="module")
@@ -17,25 +14,10 @@ def stages(tmp_path_factory):
     stages.server.wait()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(stages):
-    """What each stage makes, and the seconds that it takes."""
-    return {stage: run_undisturbed(stages, stage) for stage in STAGES if stage not in LONG}
-
-
-def run_undisturbed(stages, stage):
-    command, names = STAGES[stage]
-    for before in PREPARE if stage == "encode" else ():
-        stages.start(before)
-    begin = time.monotonic()
-    assert stages.start(command)
-    return stages.contents(names), time.monotonic() - begin
-
-
-def kill_and_finish(stages, undisturbed, stage, moments):
+def kill_and_finish(stages, stage, moments):
     """Kill a stage again and again, let it come to its end, and compare what it made; return the number of kills."""
     command, names = STAGES[stage]
-    contents, seconds = undisturbed[stage]
+    contents, seconds = stages.undisturbed(stage)
     for name in names:
         (stages.folder / name).unlink(missing_ok=True)  # an evaluation takes away what another drew
     if stage.startswith("evaluate"):  # the old results stay until the new ones are there
@@ -56,23 +38,21 @@ def kill_and_finish(stages, undisturbed, stage, moments):
     return killed
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in LONG])
-def test_a_stage_that_is_killed_goes_on(stages, undisturbed, stage):
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("evaluate", "prepare_mnist")])
+def test_a_stage_that_is_killed_goes_on(stages, stage):
     chance = random.Random(stage)
-    assert any(kill_and_finish(stages, undisturbed, stage, [chance.random() * 0.8] * 2) for _ in range(3))
+    assert any(kill_and_finish(stages, stage, [chance.random() * 0.8] * 2) for _ in range(3))
 
 
 @pytest.mark.slow
+@pytest.mark.pictures
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_that_is_killed_twenty_times(stages, undisturbed, stage):
+def test_a_stage_that_is_killed_twenty_times(stages, stage):
     """Once, and twice in a row."""
-    if stage == "prepare_mnist":
-        write_idx_files(stages.folder / "idx")
-    undisturbed = {stage: run_undisturbed(stages, stage)} if stage in LONG else undisturbed
     chance = random.Random(stage)
     killed = rounds = 0
     while killed < 20 and rounds < 60:  # it may be done before its moment
         rounds += 1
-        killed += kill_and_finish(stages, undisturbed, stage, [chance.random() for _ in range(1 + rounds % 3 // 2)])
+        killed += kill_and_finish(stages, stage, [chance.random() for _ in range(1 + rounds % 3 // 2)])
     print(f"{stage}: {killed} kills in {rounds} rounds")
     assert killed >= 20

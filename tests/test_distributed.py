@@ -1,6 +1,7 @@
 """Several processes do what one does, bit for bit: on the CPU, with gloo."""
 
 import os
+import runpy
 import subprocess
 import sys
 
@@ -25,6 +26,9 @@ from equihash.trainers import (
     SSCDTrainer,
 )
 
+# processes are forked from one that has loaded these
+multiprocessing.set_forkserver_preload(["torch._dynamo", "equihash.report.report", "equihash.trainers"])
+
 MNIST = REPOSITORY / "data" / "datasets" / "Mnist" / "mnist.hdf5"
 TRAINERS = {
     "Shannon-Hamming, one pass": (ShannonHammingTrainer, {"forward_passes": "one", "shannon_shuffle_logits": True}),
@@ -39,32 +43,39 @@ TRAINERS = {
 
 
 def train_all():
-    """Five steps with each trainer: {name: (weights, trainer's state with its log, evaluation of "train")}."""
+    """Three steps with each trainer: {name: (weights, trainer's state with its log, evaluation of "train")}."""
     torch.set_num_threads(1)  # sums of floats depend on how they are split
     results = {}
     for name, (cls, kwargs) in TRAINERS.items():
         torch.manual_seed(0)
         network = MnistMosaicCNN(k=16)
         trainer = cls(network, MnistMosaic(MNIST, size=8, seed=1), nb_batch_per_step=4, **kwargs)
-        trainer.train(5)
+        trainer.train(3)
         trainer.aggregate()
         found = evaluate_in_training(network, trainer.loader, 64, seed=3)
         results[name] = network.state_dict(), trainer.state_dict(), found
     return results
 
 
-def train_in_process(rank, nb_processes, folder):
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(nb_processes), MASTER_ADDR="127.0.0.1", TQDM_DISABLE="1")
-    with open(folder / "port") as file:
-        os.environ["MASTER_PORT"] = file.read()
+def run_together(function, *arguments, port):
+    """Call function(rank, *arguments) in two processes, in the environment that torchrun gives them."""
+    arguments = (function, port, arguments)
+    multiprocessing.start_processes(run_in_process, arguments, nprocs=2, start_method="forkserver")
+
+
+def run_in_process(rank, function, port, arguments):
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    function(rank, *arguments)
+
+
+def train_in_process(rank, folder):
     distributed.start()
     torch.save(train_all(), folder / f"{rank}.pth")
     assert distributed.any_of(rank == 1) and not distributed.any_of(False)
 
 
 def test_two_processes_train_as_one(tmp_path, unused_port):
-    (tmp_path / "port").write_text(str(unused_port))
-    multiprocessing.spawn(train_in_process, (2, tmp_path), nprocs=2)
+    run_together(train_in_process, tmp_path, port=unused_port)
     threads = torch.get_num_threads()
     alone = train_all()
     torch.set_num_threads(threads)
@@ -95,14 +106,22 @@ def torchrun(workspace, command):
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", REPOSITORY / script, *words],
         cwd=workspace.folder, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    return result.returncode, result.stdout, result.stderr
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
-def test_torchrun_trains_encodes_and_merges(workspace):
+def run_script_in_process(rank, folder, command):
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    sys.argv = command
+    sys.stdout = open(f"output{rank}", "w")
+    runpy.run_path(str(REPOSITORY / command[0]), run_name="__main__")
+
+
+def test_torchrun_trains_encodes_and_merges(workspace, unused_port):
     """The scripts under torchrun: one writes and prints, and the codes are those of an encoding by one process."""
     train = ["train.py", "FastMnistMosaic", "HashNet", *quick("nb_steps:2", "eval_freq:1")]
-    code, output, errors = torchrun(workspace, train)
-    assert code == 0, errors
+    output = torchrun(workspace, train)
     assert output.count("HashNet main: 2 steps") == 1 and output.count("step 2 valid") == 1
     log = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "current" / "log.jsonl"
     together = log.read_text()
@@ -110,8 +129,8 @@ def test_torchrun_trains_encodes_and_merges(workspace):
     assert log.read_text() == together
     workspace.check("generate_labels.py FastMnistMosaic DB -b 50 -d 1300 -p 20 -n 20 -t 20 -m 2 2")
     encode = ["encode.py", "FastMnistMosaic", "DB", "HashNet", "-d", "cpu"]
-    code, output, errors = torchrun(workspace, [*encode, "--build_index"])
-    assert code == 0, errors
+    run_together(run_script_in_process, workspace.folder, [*encode, "--build_index"], port=unused_port)
+    output = "".join((workspace.folder / f"output{rank}").read_text() for rank in (0, 1))
     assert "1,300 fingerprints of 2 shards merged" in output and output.count("indexed in") == 1
     folder = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "current" / "test_DB"
     files = [folder / "database_fingerprints.hdf5", folder / "positive_queries_fingerprints.hdf5"]

@@ -25,6 +25,8 @@ from equihash.studies.lookups import Row
 from equihash.studies.lookups_report import draw_study
 from equihash.studies.prediction import Prediction
 
+pytestmark = pytest.mark.pictures
+
 HOSTILE = """
 backend: tkagg
 text.usetex: True

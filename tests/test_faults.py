@@ -13,7 +13,7 @@ import sysconfig
 
 import pytest
 from conftest import REPOSITORY
-from stages import PREPARE, STAGES, Stages, write_idx_files
+from stages import STAGES, Stages
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
@@ -37,26 +37,14 @@ def stages(tmp_path_factory):
     command = [*compiler, "-O1", "-shared", "-fPIC", "-o", library, REPOSITORY / "tests" / "faults.c", "-ldl"]
     subprocess.run(command, check=True)
     stages = Stages(tmp_path_factory.mktemp("stages"), library)
-    write_idx_files(stages.folder / "idx")
     yield stages
     stages.server.kill()
     stages.server.wait()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(stages):
-    """What each stage makes."""
-    contents = {}
-    for stage, (command, names) in STAGES.items():
-        for before in PREPARE if stage == "encode" else ():
-            stages.start(before)
-        assert stages.start(command)
-        contents[stage] = stages.contents(names)
-    return contents
-
-
-def fail(stages, expected, stage, fault, number):
+def fail(stages, stage, fault, number):
     """Let the `number`-th call of a kind fail in a stage; return how many there were, and whether it ended well."""
+    expected, _ = stages.undisturbed(stage)
     command, names = STAGES[stage]
     kind, code, for_good = FAULTS[fault]
     resumes = stage in ("train", "encode")
@@ -89,21 +77,22 @@ def fail(stages, expected, stage, fault, number):
 
 
 @pytest.mark.parametrize("stage", ["train", "encode", "merge", "build_index", "evaluate_collisions"])
-def test_some_faults(stages, undisturbed, stage):
+def test_some_faults(stages, stage):
     chance = random.Random(stage)
     for fault in chance.sample(sorted(FAULTS), 3):
-        count, _ = fail(stages, undisturbed[stage], stage, fault, 0)
-        fail(stages, undisturbed[stage], stage, fault, chance.randint(1, count))
+        count, _ = fail(stages, stage, fault, 0)
+        fail(stages, stage, fault, chance.randint(1, count))
 
 
 @pytest.mark.slow
+@pytest.mark.pictures
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_all_faults(stages, undisturbed, stage, fault):
+def test_all_faults(stages, stage, fault):
     """Allocations, of which there are thousands, are sampled."""
-    count, _ = fail(stages, undisturbed[stage], stage, fault, 0)
+    count, _ = fail(stages, stage, fault, 0)
     numbers = range(1, count + 1)
     if fault == "an allocation fails":
         numbers = sorted(random.Random(stage).sample(numbers, min(count, 40)))
-    survived = [fail(stages, undisturbed[stage], stage, fault, number)[1] for number in numbers]
+    survived = [fail(stages, stage, fault, number)[1] for number in numbers]
     print(f"{stage}: {fault}, {len(survived)} of {count} tried, {sum(survived)} without effect, 0 lost")

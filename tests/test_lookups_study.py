@@ -80,6 +80,7 @@ def put(workspace, results):
     (folder / "results.json").write_text(json.dumps(results))
 
 
+@pytest.mark.pictures
 def test_study(workspace):
     results = simulated_results("main")
     put(workspace, results)

@@ -114,6 +114,7 @@ def test_an_interrupted_encoding_goes_on(encoded, monkeypatch):
     assert triplets.read_bytes() == whole and made == [1]
 
 
+@pytest.mark.pictures
 def test_evaluation_prints_a_table_and_writes_results_and_pictures(encoded):
     output = encoded.check("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --nb_lookups 1 8")
     assert "PRR" in output and "main, 1 lookup" in output and "main, 8 lookups" in output
@@ -352,6 +353,7 @@ def test_labels_that_do_not_fit_the_data(trained):
     trained.refuse("encode.py FastMnistMosaic BIG HashNet -d cpu", "10001", "10000")
 
 
+@pytest.mark.pictures
 def test_one_job_and_no_queries_at_all(trained):
     """nb_jobs 1 goes through merge.py like any other; a database without queries or pairs is evaluated."""
     trained.check("generate_labels.py FastMnistMosaic BARE -b10000 -d700 -p0 -n0 -t0 -m 2 2")
@@ -372,6 +374,7 @@ def test_evaluate_encodes_first(workspace):
     assert "main, 1 lookup" in workspace.check(f"{command} --encode")
 
 
+@pytest.mark.pictures
 def test_a_collapsed_network_is_told(trained):
     trained.check("generate_labels.py FastMnistMosaic SAME -b10000 -d600 -p50 -n50 -t50 -m 2 2")
     trained.check("encode.py FastMnistMosaic SAME HashNet -d cpu")

@@ -340,6 +340,7 @@ def test_refused_folders(place):
 # --- noise maps
 
 
+@pytest.mark.pictures
 def test_perlin_file(place, monkeypatch):
     monkeypatch.setattr(perlin, "BATCH", 10)
     place.check("prepare_data.py perlin --nb_maps 25")

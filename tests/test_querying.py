@@ -41,6 +41,7 @@ def found_in(output):
     return {int(words[0]): words[1] for words in lines}
 
 
+@pytest.mark.pictures
 @pytest.mark.parametrize("item", [0, 499, 500, 1299, "one of a class with two codes"])
 def test_by_id(indexed, database, item):
     labels, codes = database

@@ -12,6 +12,8 @@ from selenium import webdriver
 
 from equihash.evaluation.metrics import METRICS, Answers, Metric
 
+pytestmark = pytest.mark.pictures
+
 FOLDER = "data/experiments/FastMnistMosaic/HashNet/main/current/test_<b>DB"
 EVALUATE = ["evaluate_binary_equihash.py", "FastMnistMosaic", "<b>DB", "HashNet", "-d", "cpu"]
 CHARTS = ["lookups.png", "database_sizes.png", "set_sizes.png", "hamming_distances.png"]

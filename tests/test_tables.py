@@ -87,6 +87,7 @@ def collected(workspace):
     return workspace
 
 
+@pytest.mark.pictures
 def test_show_results(collected):
     output = collected.check(SHOW)
     lines = [line for line in output.splitlines() if line.split()[1:2] in (["0.1"], ["0.2"])]

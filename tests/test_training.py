@@ -187,6 +187,7 @@ def test_the_first_bad_step_is_named():
         make(NaNTrainer).train(4)
 
 
+@pytest.mark.pictures
 def test_stops_at_nb_steps_and_keeps_checkpoints_and_log(workspace):
     workspace.check([*train("HashNet", "nb_steps:5", "eval_freq:2"), "-e", "-p", "1", "4"])
     home = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main"
@@ -360,13 +361,12 @@ def test_a_run_says_how_it_goes_on(workspace, monkeypatch):
 def test_ctrl_c_saves_and_leaves_cleanly(workspace):
     overrides = [word for word in QUICK if not word.startswith(("nb_steps", "eval_freq"))]
     command = [sys.executable, REPOSITORY / "train.py", "FastMnistMosaic", "HashNet", "-d", "cpu"]
-    command += ["-a", *overrides, "nb_steps:100000", "eval_freq:100000"]
+    command += ["-p", "1", "-a", *overrides, "nb_steps:100000", "eval_freq:100000"]
     process = subprocess.Popen(command, cwd=workspace.folder, stderr=subprocess.PIPE, text=True)
-    path = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "current" / "state.pth"
+    path = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "checkpoint1" / "state.pth"
     while not path.exists():
         time.sleep(0.1)
         assert process.poll() is None, process.stderr.read()
-    time.sleep(2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors and "stopped at step" in errors.strip().splitlines()[-1]

@@ -1,8 +1,6 @@
 """Confidence intervals of rates."""
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
 Interval = tuple[float, float]  # low, high
@@ -12,6 +10,8 @@ def clopper_pearson(successes: int, trials: int) -> Interval:
     """Exact binomial interval (Clopper and Pearson, 1934); (0, 1) without any trial."""
     if not trials:
         return 0.0, 1.0
+    from scipy.stats import binomtest  # here, as it takes half a second
+
     interval = binomtest(int(successes), int(trials)).proportion_ci(CONFIDENCE, method="exact")
     return float(interval.low), float(interval.high)
 
@@ -37,6 +37,8 @@ def irrelevant_collision_rate(nb_collisions: int, database_size: int, nb_classes
     n = float(database_size)
     if n < 2 or nb_classes < 2:
         return float("nan"), (0.0, 1.0)
+    from scipy.optimize import brentq  # here, as it takes half a second
+
     pairs = n * (n - 1) / 2
     estimate, alpha, gamma = nb_collisions / pairs, 1 / nb_classes, 1 - 1 / nb_classes
 
