@@ -156,7 +156,7 @@ def measure(kind, numbers, size, runs):
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 256, (size, 8), dtype=np.uint8)
     exact, near = queries_of(codes, numbers[0], 0, rng), queries_of(codes, numbers[1], RADIUS, rng)
-    kind(codes[:5000])  # what is loaded at the first use
+    kind(codes[:50_000])  # what is loaded at the first use
     gc.collect()
     before, start = psutil.Process().memory_info().rss, time.perf_counter()
     index = kind(codes)
