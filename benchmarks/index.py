@@ -1,7 +1,8 @@
-"""The inverted index against numpy, FAISS and a dict, in one run:  python benchmarks/index.py --size 10000000
+"""The inverted index against numpy, in one run:  python benchmarks/index.py --size 10000000
 
 Each figure is the median of --runs runs, and a ratio above 1 says how many times faster the index is. Half the queries
 of a look-up are items of the database, half are absent. --billion FOLDER builds one large index from disk instead.
+other_indexes.py has a dict and FAISS.
 """
 
 import argparse
@@ -21,11 +22,11 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from equihash.search import InvertedIndex, probe_codes  # noqa: E402
+from equihash.search import InvertedIndex, neighbour_codes, probe_codes  # noqa: E402
 
 NB_QUERIES = 1_000_000
 NB_PROBES = 64
-FEW = 1_000_000  # for the dict, which would take gigabytes
+RADIUS = 2
 
 
 def seconds(function, runs):
@@ -50,13 +51,13 @@ def as_codes(numbers):
 
 
 def code_sets(size, rng):
-    """Name, codes as uint64, and whether look-ups may return every item (no code is shared by millions)."""
-    yield "distinct", mix(np.arange(size)), True
-    yield "duplicates", mix(rng.integers(0, size // 3 + 1, size)), True
+    """Name, and codes as uint64."""
+    yield "distinct", mix(np.arange(size))
+    yield "duplicates", mix(rng.integers(0, size // 3 + 1, size))
     skewed = mix(np.arange(size))
     skewed[rng.random(size) < 0.5] = 1
-    yield "half equal", skewed, False
-    yield "20 codes", mix(rng.integers(0, 20, size)), False
+    yield "half equal", skewed
+    yield "20 codes", mix(rng.integers(0, 20, size))
 
 
 # ---- The table
@@ -77,23 +78,10 @@ class Table:
         print(f"{codes:<11} {work:<28} {show(ours):>12}   {baseline:<28} {theirs:>12} {ratio:>8}", flush=True)
 
 
-def faiss_index(codes):
-    try:
-        import faiss
-    except ImportError:
-        return None, None
-    faiss.omp_set_num_threads(os.cpu_count())
-    index = faiss.IndexBinaryHash(64, 64)
-    index.nflip = 0
-    start = time.perf_counter()
-    index.add(codes)
-    return index, time.perf_counter() - start
-
-
 def compare(size, runs):
     rng = np.random.default_rng(0)
     table = Table()
-    for name, numbers, small_groups in code_sets(size, rng):
+    for name, numbers in code_sets(size, rng):
         codes = as_codes(numbers)
         index = InvertedIndex.build(codes)
         build = seconds(lambda: InvertedIndex.build(codes), runs)
@@ -118,57 +106,12 @@ def compare(size, runs):
         if name != "20 codes":
             ours = NB_QUERIES / seconds(lambda: index.lookup(query_codes), runs)
             table.row(name, "look-up, 1M queries", ours, "searchsorted, both sides", bisect, "/s")
-        if small_groups:
-            faiss, adding = faiss_index(codes)
-            if faiss:
-                table.row(name, "build", build, "FAISS add", adding)
-                table.row(
-                    name,
-                    "look-up, 1M queries",
-                    ours,
-                    "FAISS range_search",
-                    NB_QUERIES / seconds(lambda: faiss.range_search(query_codes, 1), runs),
-                    "/s",
-                )
-            del faiss
         classes = rng.integers(0, 2**63, size, dtype=np.uint64)
         table.row(name, "internal collisions", seconds(lambda: index.internal_collisions(classes), runs))
         bytes_an_item = sum(a.nbytes for a in (index.codes, index.ids, index.offsets)) / size
         table.row(name, "memory an item", bytes_an_item, unit="B")
         if name == "distinct":
-            compare_to_dict(table, codes, runs)
             probing(table, index, runs, rng)
-
-
-def compare_to_dict(table, codes, runs):
-    few = np.ascontiguousarray(codes[:FEW])
-    keys = [code.tobytes() for code in few]
-
-    def build():
-        items = {}
-        for i, key in enumerate(keys):
-            items.setdefault(key, []).append(i)
-        return items
-
-    items, index = build(), InvertedIndex.build(few)
-    some = keys[::10]
-    table.row("1M distinct", "build", seconds(lambda: InvertedIndex.build(few), runs), "dict", seconds(build, runs))
-    table.row(
-        "1M distinct",
-        "index[code]",
-        seconds(lambda: [index[key] for key in some], runs) / len(some) * 1e6,
-        "dict",
-        seconds(lambda: [items.get(key) for key in some], runs) / len(some) * 1e6,
-        "us",
-    )
-    table.row(
-        "1M distinct",
-        "look-up, batch",
-        len(few) / seconds(lambda: index.lookup(few), runs),
-        "dict",
-        len(few) / seconds(lambda: [items.get(key) for key in keys], runs),
-        "/s",
-    )
 
 
 def plain_probes(z, nb_probes):
@@ -209,6 +152,12 @@ def probing(table, index, runs, rng):
         plain,
         "/s",
     )
+    queries = rng.integers(0, 256, (1000, 8), dtype=np.uint8)
+    neighbours = neighbour_codes(queries, RADIUS).reshape(-1, 8)
+    made = len(neighbours) / seconds(lambda: neighbour_codes(queries, RADIUS), runs)
+    table.row("distinct", f"codes within {RADIUS} bits", made, unit="/s")
+    found = len(neighbours) / seconds(lambda: index.lookup(neighbours), runs)
+    table.row("distinct", f"codes within {RADIUS} bits, look-up", found, unit="/s")
 
 
 # ---- A billion codes, from disk

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equihash.errors import UserError
-from equihash.search import InvertedIndex, index_file, probe_codes
+from equihash.search import InvertedIndex, index_file, neighbour_codes, probe_codes
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent
@@ -381,3 +381,39 @@ def test_probing_arguments():
     for logits, nb_probes in ((z, 0), (z, 1025), (z[0], 1), (z[:, :0], 1), (np.full((1, 3), np.nan), 1)):
         with pytest.raises(ValueError):
             probe_codes(logits, nb_probes)
+
+
+@pytest.mark.parametrize("nbytes, radius", [(1, 0), (1, 1), (1, 3), (1, 8), (2, 2), (2, 5)])
+def test_neighbours_equal_brute_force(nbytes, radius):
+    nb_bits = 8 * nbytes
+    every = np.unpackbits(np.arange(2**nb_bits, dtype=">u2").view(np.uint8).reshape(-1, 2)[:, 2 - nbytes :], axis=1)
+    codes = np.random.default_rng(0).integers(0, 256, (3, nbytes), dtype=np.uint8)
+    neighbours = neighbour_codes(codes, radius)
+    assert neighbours.dtype == np.uint8
+    for code, found in zip(np.unpackbits(codes, axis=1), neighbours):
+        flipped = [np.flatnonzero(other != code).tolist() for other in every]
+        order = sorted((len(bits), bits, i) for i, bits in enumerate(flipped) if len(bits) <= radius)
+        assert (np.unpackbits(found, axis=1) == every[[i for _, _, i in order]]).all()
+
+
+def test_neighbours_find_what_is_near():
+    """Items within 2 bits of each query, the nearest first, among random codes of 40 bits that lie close together."""
+    rng = np.random.default_rng(0)
+    codes = np.packbits(rng.random((2000, 40)) < 0.03, axis=1)
+    queries = codes[:50]
+    neighbours = neighbour_codes(queries, 2)
+    assert neighbours.shape == (50, 1 + 40 + 780, 5)
+    offsets, ids = InvertedIndex.build(codes).lookup(neighbours.reshape(-1, 5))
+    offsets = offsets[::821]
+    distances = np.unpackbits(queries[:, None] ^ codes, axis=2).sum(axis=2)
+    for i, row in enumerate(distances):
+        found = ids[offsets[i] : offsets[i + 1]]
+        assert sorted(found) == np.flatnonzero(row <= 2).tolist() and (np.diff(row[found]) >= 0).all()
+
+
+def test_neighbours_arguments():
+    codes = np.zeros((2, 8), dtype=np.uint8)
+    assert neighbour_codes(codes, 2).shape == (2, 2081, 8) and neighbour_codes(codes[:0], 1).shape == (0, 65, 8)
+    for wrong, radius in ((codes, -1), (codes, 65), (codes[0], 1), (codes.astype(int), 1)):
+        with pytest.raises(ValueError):
+            neighbour_codes(wrong, radius)

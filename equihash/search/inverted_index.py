@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from equihash._checksum import checksum
 from equihash.errors import UserError
@@ -73,7 +74,7 @@ class InvertedIndex(_index.Reader):
     @classmethod
     def build(cls, codes: np.ndarray, shard: int = 0, nb_shards: int = 1) -> "InvertedIndex":
         """Return the index, or one shard of it, of `codes`, uint8 (N, nbytes): item i has the code codes[i]."""
-        codes = _as_codes(codes)
+        codes = as_codes(codes)
         layout = Layout(*codes.shape, shard, nb_shards)
         counts = histogram(layout, codes)
         layout.nb_items = int(counts.sum())
@@ -231,13 +232,14 @@ class InvertedIndex(_index.Reader):
         return self.offsets, self.codes, self.ids
 
     def _as_queries(self, queries):
-        queries = _as_codes(queries)
+        queries = as_codes(queries)
         if queries.shape[1] != self.nbytes_per_code:
             raise ValueError(f"queries have {queries.shape[1]} bytes, the codes of this index {self.nbytes_per_code}")
         return queries
 
 
-def _as_codes(codes):
+def as_codes(codes: ArrayLike) -> np.ndarray:
+    """Return `codes` as a contiguous array, uint8 (N, nbytes); a `ValueError` if they are anything else."""
     codes = np.asarray(codes)
     if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] == 0:
         raise ValueError(f"codes are {codes.dtype} {codes.shape}, and must be uint8 (N, nbytes)")
