@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +16,7 @@ from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.image_files import UnreadableImage, list_image_files
 from equihash.progress import print_above, progress_bar
 from equihash.provenance import provenance
+from equihash.threads import map_in_order
 
 NB_THREADS = os.cpu_count() or 1
 COPY_BLOCK = 1000  # images
@@ -99,7 +100,9 @@ def _read_all(source, names, journal, read):
 
         def images(positions):
             """Yield the image of each of these files, or None if it cannot be read."""
-            results = _map_in_order(pool, lambda position: _image(read, source / names[position]), positions)
+            results = map_in_order(
+                pool, lambda position: _image(read, source / names[position]), positions, 4 * NB_THREADS
+            )
             for position, (image, reason) in zip(positions, results):
                 if image is None:
                     print_above(f"skipped {names[position]!r}: {reason}")
@@ -177,17 +180,6 @@ class _Journal:
     def delete(self):
         self.rows_path.unlink()
         self.path.unlink()
-
-
-def _map_in_order(pool, function, items):
-    """Like `pool.map`, but with few unread results: they are large."""
-    waiting = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > 4 * NB_THREADS:
-            yield waiting.popleft().result()
-    for future in waiting:
-        yield future.result()
 
 
 def _image(read, path):

@@ -16,9 +16,9 @@ SIDES = range(16, 1025)
 RULES = "pictures 1"  # version of how pictures are read
 
 
-def bank_path(split: str) -> Path:
-    """Return the path of the bank of a split."""
-    return Path(FOLDER) / f"{split}.hdf5"
+def bank_path(split: str, folder: str = FOLDER) -> Path:
+    """Return the path of the bank of a split, in a folder of banks."""
+    return Path(folder) / f"{split}.hdf5"
 
 
 def prepare_pictures(source: str, output: str, classes: str = "files", side: int = 128) -> Counter:
