@@ -4,13 +4,11 @@ import csv
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, Workspace
+from conftest import Workspace
 
 from equihash.copies import collection as module
 from equihash.copies.collection import Collection, Picture, home_of, update_collection
@@ -218,9 +216,7 @@ def test_names_of_any_bytes(shop, folder):
     odd = os.fsdecode(b"caf\xe9.png")
     draw(0).save(folder / "plain.png")
     os.rename(folder / "plain.png", folder / odd)
-    command = [sys.executable, REPOSITORY / "find_copies.py", folder, "-d", "cpu"]
-    run = subprocess.run(command, cwd=shop.folder, capture_output=True, timeout=200)
-    assert run.returncode == 0, run.stderr
+    shop.check(["find_copies.py", folder, "-d", "cpu"])
     (home,) = (shop.folder / HOME).glob(f"copies_{folder.name}_*")
     assert b"caf\xe9.png" in (home / "copies.csv").read_bytes()
     groups = json.loads((home / "copies.json").read_text())["groups"]

@@ -50,7 +50,7 @@ STRIP = 0.25  # height of a strip by its width
 CHARACTER = 2  # pixels
 
 LUMA = (0.299, 0.587, 0.114)
-YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+BLUE_SCALE, RED_SCALE = 1.772, 1.402  # of the colour differences of YCbCr
 LUMINANCE_TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -156,10 +156,9 @@ def _coarsened(copies, merged, sigma):
     cells = (places / (1 + merged[:, 0])).floor()  # (n, 1, side)
     cells = (cells.mT == cells).to(copies.dtype)
     distances = (places[:, None] - places) / sigma[:, 0].clamp(min=0.1)
-    weights = torch.exp(-distances.square() / 2)
+    weights = torch.exp(-(distances.square() / 2).clamp_(max=40))  # a CPU is slow with denormal numbers
     matrices = (weights / weights.sum(-1, keepdim=True)) @ (cells / cells.sum(-1, keepdim=True))
-    matrices = matrices[:, None]  # (n, 1, side, side)
-    return matrices @ copies @ matrices.mT
+    return _transformed(copies, matrices, matrices)
 
 
 def jpeg(images: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
@@ -178,16 +177,30 @@ def jpeg(images: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
         Values may lie a little outside of [0, 255].
     """
     height, width = images.shape[2:]
-    to_ycbcr = images.new_tensor(YCBCR)
     scale = torch.where(quality < 50, 50 / quality.clamp(min=1), 2 - quality / 50)
     tables = images.new_tensor([LUMINANCE_TABLE, CHROMINANCE_TABLE, CHROMINANCE_TABLE])
     tables = (tables * scale).round_().clamp_(1, 255).repeat(1, 1, height // 8, width // 8)
     vertical, horizontal = (_cosines(images, length) for length in (height, width))
-    ycbcr = (to_ycbcr @ (images - 128).flatten(2)).reshape(images.shape)  # Y is shifted by 128, too
-    coefficients = vertical @ ycbcr @ horizontal.T
+    red, green, blue = (images - 128).unbind(1)  # grey stays grey, so that Y is shifted by 128, too
+    luma = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    planes = torch.stack([luma, (blue - luma) / BLUE_SCALE, (red - luma) / RED_SCALE], dim=1)
+    coefficients = _transformed(planes, vertical, horizontal)
     coefficients = (coefficients / tables).round_().mul_(tables)
-    ycbcr = vertical.T @ coefficients @ horizontal
-    return (torch.linalg.inv(to_ycbcr) @ ycbcr.flatten(2)).reshape(images.shape).add_(128)
+    luma, blueness, redness = _transformed(coefficients, vertical.T, horizontal.T).unbind(1)
+    red, blue = luma + RED_SCALE * redness, luma + BLUE_SCALE * blueness
+    green = (luma - LUMA[0] * red - LUMA[2] * blue) / LUMA[1]
+    return torch.stack([red, green, blue], dim=1).add_(128)
+
+
+def _transformed(planes, vertical, horizontal):
+    """Multiply planes (n, c, h, w) by `vertical` from the left and by the transposed `horizontal` from the right.
+
+    The matrices are square, one, or one for each of the n. Planes are stacked: few large products are faster.
+    """
+    channels = planes.shape[1]
+    for matrices in (horizontal, vertical):
+        planes = (planes.flatten(1, 2) @ matrices.mT).unflatten(1, (channels, -1)).mT
+    return planes
 
 
 def _cosines(like, length):
