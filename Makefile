@@ -36,7 +36,7 @@ $(DEMONSTRATION)/banks/%.hdf5: | .venv/built
 	$(BIN)/python prepare_data.py dead_leaves --folder $(DEMONSTRATION)/$* --nb_pictures $(NB_$*) -s $(SEED_$*)
 	$(BIN)/python prepare_data.py pictures --source $(DEMONSTRATION)/$* --split $* --banks $(DEMONSTRATION)/banks
 
-NB_train := 2000
+NB_train := 5000
 NB_valid := 300
 SEED_train := 1
 SEED_valid := 2

@@ -16,9 +16,9 @@ from equihash.files import atomic, exists
 from equihash.progress import progress_bar
 
 WIDTHS = (240, 400)  # pixels, and so are the heights
-NB_LEAVES = 800
+NB_LEAVES = 300
 NB_POINTS = 24  # of the outline of an ellipse; polygons repeat some of theirs
-RADII = (0.015, 0.5)  # of the longer side; the density is proportional to the radius to the power of -3
+RADII = (0.03, 0.6)  # of the longer side; the density is proportional to the radius to the power of -3
 
 
 def prepare_dead_leaves(folder: str, nb_pictures: int, nb_copies: int, seed: int) -> None:
@@ -44,8 +44,11 @@ def prepare_dead_leaves(folder: str, nb_pictures: int, nb_copies: int, seed: int
 def draw_dead_leaves(generator: np.random.Generator) -> Image.Image:
     """Return a picture of random size: ellipses and polygons of a few colours, the later ones over the earlier."""
     width, height = generator.integers(*WIDTHS, 2, endpoint=True).tolist()
-    palette = generator.integers(0, 256, (generator.integers(3, 9), 3))
-    image = Image.new("RGB", (width, height), tuple(palette[0].tolist()))
+    nb_colours = generator.integers(3, 9)
+    palette = generator.uniform(0, 255, (nb_colours, 1)) + generator.normal(0, 40, (nb_colours, 3))
+    colours = palette[generator.integers(0, nb_colours, NB_LEAVES + 1)] + generator.normal(0, 18, (NB_LEAVES + 1, 3))
+    ground, *colours = map(tuple, colours.clip(0, 255).astype(int).tolist())
+    image = Image.new("RGB", (width, height), ground)
     draw = ImageDraw.Draw(image)
     smallest, largest = (radius * max(width, height) for radius in RADII)
     n, points = NB_LEAVES, np.arange(NB_POINTS)
@@ -56,10 +59,8 @@ def draw_dead_leaves(generator: np.random.Generator) -> Image.Image:
     turns = generator.uniform(0, math.pi, (n, 1))
     xs = generator.uniform(0, width, (n, 1)) + along * np.cos(turns) - across * np.sin(turns)
     ys = generator.uniform(0, height, (n, 1)) + along * np.sin(turns) + across * np.cos(turns)
-    colours = palette[generator.integers(0, len(palette), n)] + generator.normal(0, 18, (n, 3))
-    outlines = np.stack([xs, ys], 2).reshape(n, -1).tolist()
-    for outline, colour in zip(outlines, colours.clip(0, 255).astype(int).tolist()):
-        draw.polygon(outline, fill=tuple(colour))
+    for outline, colour in zip(np.stack([xs, ys], 2).reshape(n, -1).tolist(), colours):
+        draw.polygon(outline, fill=colour)
     return image
 
 
