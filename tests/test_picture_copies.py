@@ -93,11 +93,13 @@ def test_refusals_of_banks(workspace, folder):
     workspace.refuse(f"{command} nowhere", "nowhere is not a folder")
     workspace.check(f"{command} flat")
     workspace.refuse(f"{command} flat", "--force")
+    command = ["train.py", "PictureCopies", "ShannonHamming", "-d", "cpu", "-a", "loader_kwargs:path:banks"]
+    workspace.refuse(command, "prepare_data.py pictures --source FOLDER --split train --banks banks")
+    workspace.refuse([*command, "loader_kwargs:edits:mirror:0.5"], "mirror")
+    workspace.refuse([*command, "loader_kwargs:edits:crop:0.95"], "crop")
     with workspace.inside():
         with pytest.raises(UserError, match="one class"):
             PictureCopies("banks", which="test")
-        with pytest.raises(UserError, match="prepare_pictures"):
-            PictureCopies("banks", which="train")
     for starts in ([0, 2], [0, 0, 1], [1]):
         with h5py.File(workspace.folder / "wrong.hdf5", "w") as file:
             file["images"], file["starts"] = np.zeros((1, 8, 8, 3), np.uint8), np.array(starts)

@@ -40,6 +40,7 @@ def write_page(path: Path, collection: Collection, groups: list[Group], nb_looku
     with ThreadPoolExecutor(NB_THREADS) as pool:
         pictures = [list(pool.map(lambda p: _shown(collection.folder, p), each)) for each in shown]
     html = environment.get_template("copies.html.jinja").render(
+        name=collection.folder.resolve().name or collection.folder,
         folder=collection.folder,
         nb_pictures=len(collection.pictures),
         groups=list(zip(groups, pictures)),

@@ -57,7 +57,7 @@ class PictureCopies(Dataset):
         path = Path(path)
         if path.suffix not in (".hdf5", ".h5"):
             path = path / f"{which}.hdf5"
-        remedy = Remedy("prepare_pictures", split=which)
+        remedy = Remedy("prepare_pictures", split=which, banks=path.parent)
         shape, starts = _read_shape(path, remedy)
         self.bank = ImageBank(path, "images", shape, np.uint8, bank_location, device, remedy)
         bank_size = len(self.bank) if starts is None else len(starts) - 1
