@@ -97,9 +97,8 @@ def test_refusals_of_banks(workspace, folder):
     workspace.refuse(command, "prepare_data.py pictures --source FOLDER --split train --banks banks")
     workspace.refuse([*command, "loader_kwargs:edits:mirror:0.5"], "mirror")
     workspace.refuse([*command, "loader_kwargs:edits:crop:0.95"], "crop")
-    with workspace.inside():
-        with pytest.raises(UserError, match="one class"):
-            PictureCopies("banks", which="test")
+    with workspace.inside(), pytest.raises(UserError, match="one class"):
+        PictureCopies("banks", which="test")
     for starts in ([0, 2], [0, 0, 1], [1]):
         with h5py.File(workspace.folder / "wrong.hdf5", "w") as file:
             file["images"], file["starts"] = np.zeros((1, 8, 8, 3), np.uint8), np.array(starts)
