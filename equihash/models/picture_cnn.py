@@ -49,5 +49,5 @@ class PictureCNN(Network):
         images = images.contiguous(memory_format=torch.channels_last).to(self.fc1.weight.dtype)
         if images.shape[2:] != (self.side, self.side):
             images = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=True)
-        x = self.features(images.div(127.5).sub_(1))
+        x = self.features(images.div_(127.5).sub_(1))
         return self.bn(self.fc2(F.relu(self.fc1(x.flatten(1)))))
