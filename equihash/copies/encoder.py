@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from os import cpu_count
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from equihash.state import load_network, weights_digest
 from equihash.threads import map_in_order
 
 NB_THREADS = cpu_count() or 1
-BATCH = 64  # pictures that the network gets together; as many more are read meanwhile
+BATCH = 32  # pictures that a thread reads, and the network gets together
 RULES = 1  # version of how pictures are read
 
 
@@ -71,15 +72,28 @@ class PictureEncoder:
         self.identity = f"{weights_digest(state['net'])} {self.side} {RULES}"
 
     def encode(self, paths: Iterable[Path]) -> Iterator[Encoded]:
-        """Yield an `Encoded` of each file, in order. Files are read in threads, a bounded number of them ahead."""
-        with ThreadPoolExecutor(NB_THREADS) as pool:
-            batch = []
-            for picture in map_in_order(pool, self._read, paths, 2 * BATCH):
-                batch.append(picture)
-                if len(batch) == BATCH:
-                    yield from self._with_logits(batch)
-                    batch = []
-            yield from self._with_logits(batch)
+        """Yield an `Encoded` of each file, in order. A few batches are encoded ahead, each by one thread."""
+        paths = iter(paths)
+        batches = iter(lambda: list(islice(paths, BATCH)), [])
+        nb_threads = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(NB_THREADS, "pictures", torch.set_num_threads, (1,)) as pool:
+                for batch in map_in_order(pool, self._encode_batch, batches, 2 * NB_THREADS):
+                    yield from batch
+        finally:
+            torch.set_num_threads(nb_threads)  # a thread's number is also the default of threads to come
+
+    def _encode_batch(self, paths):
+        results = [self._read(path) for path in paths]
+        readable = [(pixels, encoded) for pixels, encoded in results if pixels is not None]
+        if readable:
+            instances = torch.from_numpy(np.stack([pixels for pixels, _ in readable])).permute(0, 3, 1, 2)
+            logits = compute_logits(self.network, instances.to(self.device)).cpu()
+            if not logits.isfinite().all():
+                raise UserError("the network gave logits that are not finite")
+            for (_, encoded), row in zip(readable, logits.numpy()):
+                encoded.logits = row
+        return [encoded for _, encoded in results]
 
     def _read(self, path):
         """Return the pixels of a file, or None, and its `Encoded`, still without logits."""
@@ -92,14 +106,3 @@ class PictureEncoder:
         except MemoryError:
             return None, Encoded(reason="not enough memory", final=False)
         return pixels, Encoded(size)
-
-    def _with_logits(self, batch):
-        readable = [(pixels, encoded) for pixels, encoded in batch if pixels is not None]
-        if readable:
-            instances = torch.from_numpy(np.stack([pixels for pixels, _ in readable])).permute(0, 3, 1, 2)
-            logits = compute_logits(self.network, instances.to(self.device)).cpu()
-            if not logits.isfinite().all():
-                raise UserError("the network gave logits that are not finite")
-            for (_, encoded), row in zip(readable, logits.numpy()):
-                encoded.logits = row
-        return [encoded for _, encoded in batch]
