@@ -1,4 +1,5 @@
 # make quickstart   train, encode, index and evaluate on NoisyMnist mosaics, about ten minutes on two CPU cores
+# make copies       find edited copies among pictures, a few minutes on two CPU cores
 # make test         run the tests
 # make test-gpu     run the tests, the benchmarks and a torchrun on this machine's GPUs
 # make lint         check the code's style
@@ -12,7 +13,9 @@ TASK := FastMnistMosaic
 LABELS := data/labels/$(TASK)/quickstart.hdf5
 TABLE := -v quickstart
 
-.PHONY: quickstart test test-gpu lint clean
+DEMONSTRATION := data/demonstration
+
+.PHONY: quickstart copies test test-gpu lint clean
 
 quickstart: .venv/built $(LABELS)
 	$(BIN)/python train.py $(TASK) ShannonHamming $(TABLE) -i 0 --precision auto
@@ -24,12 +27,27 @@ quickstart: .venv/built $(LABELS)
 $(LABELS): | .venv/built
 	$(BIN)/python generate_labels.py $(TASK) quickstart -b10000 -d100000 -p10000 -n10000 -t10000 -m 2 2
 
+copies: .venv/built $(DEMONSTRATION)/banks/train.hdf5 $(DEMONSTRATION)/banks/valid.hdf5
+	$(BIN)/python train.py PictureCopies ShannonHamming -v demonstration -i 0 --precision auto
+	$(BIN)/python prepare_data.py dead_leaves --folder $(DEMONSTRATION)/pictures --nb_pictures 1000 --nb_copies 100 -s 3
+	$(BIN)/python find_copies.py $(DEMONSTRATION)/pictures -v demonstration -i 0 --nb_lookups 16
+	$(BIN)/python benchmarks/found_copies.py data/experiments/PictureCopies/ShannonHamming/demonstration/current/copies_*/copies.json
+
+$(DEMONSTRATION)/banks/%.hdf5: | .venv/built
+	$(BIN)/python prepare_data.py dead_leaves --folder $(DEMONSTRATION)/$* --nb_pictures $(NB_$*) -s $(SEED_$*)
+	$(BIN)/python prepare_data.py pictures --source $(DEMONSTRATION)/$* --split $* --banks $(DEMONSTRATION)/banks
+
+NB_train := 5000
+NB_valid := 300
+SEED_train := 1
+SEED_valid := 2
+
 test: .venv/built .venv/tested
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-gpu: .venv/built .venv/tested
 	$(BIN)/python -c "import torch; print(torch.cuda.get_device_name(), 'torch', torch.__version__)"
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
 	$(BIN)/python benchmarks/train_step.py -d cuda
 	$(BIN)/python benchmarks/encode.py -d cuda --size 400000
 	$(BIN)/python benchmarks/natural_mosaics.py -d cuda

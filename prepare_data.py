@@ -5,7 +5,7 @@ from pathlib import Path
 from equihash.command_line import argument_parser, run
 from equihash.errors import UserError
 from equihash.files import exists
-from equihash.prepare import mnist, openimages, perlin
+from equihash.prepare import dead_leaves, mnist, openimages, perlin, pictures
 
 SPLITS = ("train", "valid", "test")
 
@@ -27,6 +27,31 @@ def main():
     source.add_argument("--download", action="store_true", help=f"fetch {openimages.REPOSITORY} (9.7 GB a split)")
     command.add_argument("-f", "--force", action="store_true", help="replace a bank that is there")
     command.set_defaults(prepare=prepare_open_images)
+
+    text = f"a bank of your own pictures, for task PictureCopies: {pictures.FOLDER}/SPLIT.hdf5"
+    command = commands.add_parser("pictures", help=text, description=text)
+    command.add_argument("--source", metavar="FOLDER", required=True, help="take all pictures in a folder")
+    command.add_argument("--split", choices=SPLITS, required=True, help="which bank")
+    command.add_argument(
+        "--classes",
+        choices=pictures.CLASSES,
+        default="files",
+        help="a class is one picture, or all pictures in one sub-folder of FOLDER (default: files)",
+    )
+    command.add_argument("--side", type=int, default=128, metavar="N", help="pixels of a side (default: 128)")
+    command.add_argument(
+        "--banks", default=pictures.FOLDER, metavar="FOLDER", help="where the bank goes, for loader_kwargs:path"
+    )
+    command.add_argument("-f", "--force", action="store_true", help="replace a bank that is there")
+    command.set_defaults(prepare=prepare_pictures)
+
+    text = "picture files drawn by chance, free of rights, and edited copies of them: dead leaves"
+    command = commands.add_parser("dead_leaves", help=text, description=text)
+    command.add_argument("--folder", required=True, help="where the files go")
+    command.add_argument("--nb_pictures", type=int, required=True, metavar="N")
+    command.add_argument("--nb_copies", type=int, default=0, metavar="N", help="edited copies, in FOLDER/copies")
+    command.add_argument("-s", "--seed", type=int, default=0, help="another one, other pictures (default: 0)")
+    command.set_defaults(prepare=prepare_dead_leaves)
 
     text = f"ready displacement maps for natural mosaics, instead of fresh ones: {perlin.PATH}"
     command = commands.add_parser("perlin", help=text, description=text)
@@ -56,10 +81,18 @@ def prepare_open_images(arguments):
             print(f"wrote {path}")
         else:
             counts = openimages.prepare_open_images(arguments.source, path)
-            print(
-                f"wrote {path}: {counts['kept']} images; skipped {counts['unreadable']} unreadable files and "
-                f"{counts['duplicate']} duplicates"
-            )
+            print_counts(path, counts)
+
+
+def prepare_pictures(arguments):
+    path = check_absent(pictures.bank_path(arguments.split, arguments.banks), arguments.force)
+    counts = pictures.prepare_pictures(arguments.source, path, arguments.classes, arguments.side)
+    print_counts(path, counts)
+
+
+def prepare_dead_leaves(arguments):
+    dead_leaves.prepare_dead_leaves(arguments.folder, arguments.nb_pictures, arguments.nb_copies, arguments.seed)
+    print(f"{arguments.folder}: {arguments.nb_pictures} pictures, {arguments.nb_copies} copies")
 
 
 def prepare_perlin(arguments):
@@ -72,6 +105,13 @@ def prepare_perlin(arguments):
     perlin.draw_perlin(picture)
     print(
         f"wrote {perlin.PATH} and a look at it, {picture}; to use it: -a loader_kwargs:perlin_noise_path:{perlin.PATH}"
+    )
+
+
+def print_counts(path, counts):
+    print(
+        f"wrote {path}: {counts['kept']} images; skipped {counts['unreadable']} unreadable files and "
+        f"{counts['duplicate']} duplicates"
     )
 
 

@@ -164,6 +164,7 @@ SCRIPTS = {
     "report": "evaluate_binary_equihash.py",
     "prepare_mnist": "prepare_data.py mnist",
     "prepare_open_images": "prepare_data.py openimages --source FOLDER",
+    "prepare_pictures": "prepare_data.py pictures --source FOLDER",
     "prepare_perlin": "prepare_data.py perlin",
 }
 

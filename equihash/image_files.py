@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import BITSPERSAMPLE, COLORMAP, PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION, SAMPLEFORMAT
 
 MAX_SAMPLE_VALUE = 281  # a TIFF tag
+ORIENTATION = 0x112  # an EXIF tag
 
 MOST_PIXELS = 10**9
 LARGE = 10**8  # pixels; larger pictures are decoded one at a time
@@ -75,6 +76,42 @@ def read_image(path: Path, mode: str = "RGB", centre: int | None = None) -> Imag
     OSError
         The system cannot read the file.
     """
+    with _opened(path) as image:
+        return _to_8_bits(image, centre).convert(mode)
+
+
+def read_scaled(path: Path, side: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Read the whole first picture of a file, upright, scaled to a square, whatever its shape.
+
+    The rules and the errors are those of `read_image`. JPEG files are decoded at an eighth, a quarter or half of their
+    size where that is enough.
+
+    Parameters
+    ----------
+    path
+    side
+        Of the square, in pixels.
+
+    Returns
+    -------
+    pixels : uint8 (side, side, 3)
+    size : (int, int)
+        Width and height of the picture in the file, upright, in pixels.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        # the orientations that turn it by a quarter; of a TIFF file Pillow gives the upright size
+        if image.format != "TIFF" and image.getexif().get(ORIENTATION) in (5, 6, 7, 8):
+            width, height = height, width
+        image.draft(None, (side, side))
+        scaled = _to_8_bits(image, None).convert("RGB")
+        scaled = scaled.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2)
+        return np.asarray(scaled), (width, height)
+
+
+@contextmanager
+def _opened(path):
+    """Open a picture file; what it is used for must be done within, where errors become those of `read_image`."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise UnreadableImage("not a regular file")  # reading a pipe could block forever
     try:
@@ -83,7 +120,7 @@ def read_image(path: Path, mode: str = "RGB", centre: int | None = None) -> Imag
             if nb_pixels > MOST_PIXELS:
                 raise Image.DecompressionBombError
             with _one_at_a_time if nb_pixels > LARGE else nullcontext():
-                return _to_8_bits(image, centre).convert(mode)
+                yield image
     except Image.UnidentifiedImageError:
         raise UnreadableImage("not a picture, or of a kind that Pillow cannot read") from None
     except Image.DecompressionBombError:

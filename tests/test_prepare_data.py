@@ -24,7 +24,7 @@ from torchvision.datasets import MNIST
 from equihash.datasets import MnistMosaic, NoisyOpenImagesMosaic
 from equihash.errors import UserError
 from equihash.image_files import list_image_files, read_image
-from equihash.prepare import mnist, openimages, perlin
+from equihash.prepare import mnist, openimages, perlin, picture_bank
 
 SHIPPED = Path(__file__).parent.parent / mnist.PATH
 
@@ -253,7 +253,7 @@ def test_mended_pictures_are_taken(tmp_path, pictures, monkeypatch, mended, cont
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(openimages, "create_hdf5", interrupted)
+        patch.setattr(picture_bank, "create_hdf5", interrupted)
         openimages.prepare_open_images(pictures, tmp_path / "bank.hdf5")
     Image.fromarray(picture(content)).save(pictures / mended, "PNG")
     expected = openimages.prepare_open_images(pictures, tmp_path / "whole.hdf5")
