@@ -110,6 +110,7 @@ def test_the_same_work_makes_the_same_bytes(original, tmp_path):
         assert (again.folder / name).read_bytes() == (original.folder / name).read_bytes(), name
 
 
+@pytest.mark.pictures
 def test_other_libraries_are_no_mismatch(place, monkeypatch):
     real = provenance_module.provenance
     for module in ("fingerprints.encoding", "fingerprints.indexing", "evaluation.results", "label_generation"):

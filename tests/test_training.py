@@ -361,12 +361,13 @@ def test_a_run_says_how_it_goes_on(workspace, monkeypatch):
 def test_ctrl_c_saves_and_leaves_cleanly(workspace):
     overrides = [word for word in QUICK if not word.startswith(("nb_steps", "eval_freq"))]
     command = [sys.executable, REPOSITORY / "train.py", "FastMnistMosaic", "HashNet", "-d", "cpu"]
-    command += ["-p", "1", "-a", *overrides, "nb_steps:100000", "eval_freq:100000"]
+    command += ["-a", *overrides, "nb_steps:100000", "eval_freq:100000"]
     process = subprocess.Popen(command, cwd=workspace.folder, stderr=subprocess.PIPE, text=True)
-    path = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "checkpoint1" / "state.pth"
+    path = workspace.experiments / "FastMnistMosaic" / "HashNet" / "main" / "current" / "state.pth"
     while not path.exists():
         time.sleep(0.1)
         assert process.poll() is None, process.stderr.read()
+    time.sleep(2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors and "stopped at step" in errors.strip().splitlines()[-1]
