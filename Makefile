@@ -1,6 +1,7 @@
 # make quickstart   train, encode, index and evaluate on NoisyMnist mosaics, about ten minutes on two CPU cores
 # make copies       find edited copies among pictures, a few minutes on two CPU cores
 # make test         run the tests
+# make test-gpu     run the tests, the benchmarks and a torchrun on this machine's GPUs
 # make lint         check the code's style
 # Each sets up .venv by itself, once. PYTHON chooses the interpreter of the set-up.
 
@@ -14,7 +15,7 @@ TABLE := -v quickstart
 
 DEMONSTRATION := data/demonstration
 
-.PHONY: quickstart copies test lint clean
+.PHONY: quickstart copies test test-gpu lint clean
 
 quickstart: .venv/built $(LABELS)
 	$(BIN)/python train.py $(TASK) ShannonHamming $(TABLE) -i 0 --precision auto
@@ -43,6 +44,15 @@ SEED_valid := 2
 
 test: .venv/built .venv/tested
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-gpu: .venv/built .venv/tested
+	$(BIN)/python -c "import torch; print(torch.cuda.get_device_name(), 'torch', torch.__version__)"
+	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python benchmarks/train_step.py -d cuda
+	$(BIN)/python benchmarks/encode.py -d cuda --size 400000
+	$(BIN)/python benchmarks/natural_mosaics.py -d cuda
+	$(BIN)/python -m torch.distributed.run --nproc_per_node gpu train.py $(TASK) ShannonHamming --no_save \
+		-a nb_steps:20 eval_freq:20 eval_size:1000
 
 lint: .venv/tested
 	$(BIN)/ruff check

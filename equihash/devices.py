@@ -28,7 +28,7 @@ def select_device(name: str = "auto") -> torch.device:
             raise UserError(f"device {name!r} was asked for, but PyTorch sees no CUDA device: use cpu")
         if (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"device {name!r} does not exist: there are {torch.cuda.device_count()} CUDA devices")
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
     return device
 
 

@@ -9,6 +9,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageFile
 
@@ -163,6 +164,8 @@ READ = {
 
 @pytest.mark.parametrize("kind", READ)
 def test_pixels(tmp_path, kind):
+    if kind in ("2 bits, transparent", "grey times alpha") and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("before 13, Pillow writes 2 bits of grey as 8, and knows no TIFF files of grey times alpha")
     write, expected = READ[kind]
     write(tmp_path / "picture")
     expected = np.broadcast_to(expected.T, (3, *expected.T.shape[-2:])).T
