@@ -20,8 +20,13 @@ from equihash.experiment import Experiment
 from equihash.prepare.dead_leaves import draw_dead_leaves
 from equihash.prepare.pictures import prepare_pictures
 
-QUICK = ["-d", "cpu", "-a", "nb_steps:16", "eval_freq:16", "eval_size:32", "loader_kwargs:size:8"]
-QUICK += ["loader_kwargs:path:banks", "trainer_kwargs:nb_batch_per_step:2", "network_kwargs:width:8"]
+QUICK = ["-d", "cpu", "-a", "nb_steps:10", "eval_freq:10", "eval_size:8", "loader_kwargs:size:8"]
+QUICK += [
+    "loader_kwargs:path:banks",
+    "trainer_kwargs:nb_batch_per_step:2",
+    "network_kwargs:width:8",
+    "network_kwargs:k:32",
+]
 HOME = "data/experiments/PictureCopies/ShannonHamming/main/current"
 
 

@@ -29,7 +29,7 @@ class PictureCNN(Network):
     BOUNDS = {"side": (32, 512), "width": (8, 256)}
     takes = "uint8", (3, "height", "width")
 
-    def __init__(self, k: int = 64, side: int = 64, width: int = 32, initial_spread: float = 1.0):
+    def __init__(self, k: int = 64, side: int = 64, width: int = 24, initial_spread: float = 1.0):
         super().__init__()
         self.k, self.side = k, side
         channels = [width * times for times in (1, 2, 4, 4, 8, 8)]
