@@ -25,7 +25,7 @@ from equihash._hash cimport hash_code, load8
 from equihash.errors import Damaged, Remedy
 
 REBUILD = Remedy("build_index")
-SORT_FROM = 2**28   # queries are sorted if the index has at least so many bytes,
+SORT_FROM = 2**30   # queries are sorted if the index has at least so many bytes,
 SORT_SPAN = 2**18   # and they are at least one for so many bytes of it
 
 cdef extern from *:
