@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from equihash.search import InvertedIndex, neighbour_codes, probe_codes  # noqa: E402
+from equihash.search import InvertedIndex, _index, neighbour_codes, probe_codes  # noqa: E402
 
 NB_QUERIES = 1_000_000
 NB_PROBES = 64
@@ -201,6 +201,19 @@ def look_up(path, size, cold):
     return loaded - start, first - loaded, again
 
 
+def look_up_sorted(path, size, mmap):
+    """Look-ups a second of 1M queries as they come, and sorted first, in turn: the median of 7 runs of each."""
+    index = InvertedIndex.load(path, mmap)
+    index.verify()  # reads every page
+    times = {np.inf: [], _index.SORT_FROM: []}
+    for run in range(7):
+        queries = as_codes(mix(classes_of(np.arange(NB_QUERIES) + run * NB_QUERIES % size, size)))
+        for sort_from, runs in times.items():
+            _index.SORT_FROM = sort_from
+            runs.append(seconds(lambda: index.lookup(queries), 1))
+    return [NB_QUERIES / median(runs) for runs in times.values()]
+
+
 def collide(path, size):
     return InvertedIndex.load(path).internal_collisions(lambda ids: classes_of(ids, size))
 
@@ -238,6 +251,10 @@ def billion(folder, size, memory_limit):
         for name, cold in (("look-ups, cold", True), ("look-ups, warm", False)):
             load, first, again = step(name, look_up, out, size, cold)
             print(f"  load {load * 1e3:.1f} ms, 1M look-ups {first:.2f} s, again {again:.3f} s")
+        for name, mmap in (("look-ups, mapped", True), ("look-ups, in memory", False)):
+            if mmap or out.stat().st_size < memory_limit:
+                unsorted, in_order = step(name, look_up_sorted, out, size, mmap)
+                print(f"  1M look-ups as they come {unsorted / 1e6:.1f} M/s, sorted {in_order / 1e6:.1f} M/s")
         pairs = step("internal collisions", collide, out, size)
         print(f"  {pairs:,} pairs of items with equal codes and different classes")
         step("verify", verify, out)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equihash.errors import UserError
-from equihash.search import InvertedIndex, index_file, neighbour_codes, probe_codes
+from equihash.search import InvertedIndex, _index, index_file, neighbour_codes, probe_codes
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent
@@ -75,6 +75,25 @@ def test_large_and_skewed(nbytes, nb_codes, heavy, monkeypatch):
     index = InvertedIndex.build(codes)
     assert index.ids.itemsize == 8
     check_against_dict(index, codes, queries)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("nbytes", [1, 8, 12])
+@pytest.mark.parametrize("nb_queries", [0, 1, 1500, 6000])
+def test_sorted_queries_have_the_same_answers(nbytes, nb_queries, wide, monkeypatch):
+    if wide:
+        monkeypatch.setattr(index_file, "WIDE_FROM", 10)
+    codes = random_codes(4000, nbytes, 2500)
+    queries = np.concatenate([codes, random_codes(2000, nbytes, 2000, seed=1)])
+    queries = queries[np.random.default_rng(0).permutation(len(queries))[:nb_queries]]
+    shards = [InvertedIndex.build(codes), InvertedIndex.build(codes, 1, 3)]
+    expected = [(*index.lookup(queries), index.count(queries)) for index in shards]
+    monkeypatch.setattr(_index, "SORT_FROM", 0)  # as if the index were a large one
+    for index, answers in zip(shards, expected):
+        assert index.sort_queries(queries)[1] is not None
+        for answer, same in zip(answers, (*index.lookup(queries), index.count(queries))):
+            assert np.array_equal(answer, same)
+    check_against_dict(shards[0], codes, queries)
 
 
 def test_items_of_a_crowded_bucket_are_sorted():
@@ -227,7 +246,9 @@ def test_a_damaged_header_is_refused(tmp_path, mmap):
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_damaged_arrays_never_crash_and_are_found(tmp_path, monkeypatch, wide):
+@pytest.mark.parametrize("sort_from", [0, _index.SORT_FROM])
+def test_damaged_arrays_never_crash_and_are_found(tmp_path, monkeypatch, wide, sort_from):
+    monkeypatch.setattr(_index, "SORT_FROM", sort_from)
     if wide:
         monkeypatch.setattr(index_file, "WIDE_FROM", 10)
     path = tmp_path / "index"

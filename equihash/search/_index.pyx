@@ -25,6 +25,8 @@ from equihash._hash cimport hash_code, load8
 from equihash.errors import Damaged, Remedy
 
 REBUILD = Remedy("build_index")
+SORT_FROM = 2**30   # queries are sorted if the index has at least so many bytes,
+SORT_SPAN = 2**18   # and they are at least one for so many bytes of it
 
 cdef extern from *:
     """
@@ -36,6 +38,8 @@ cdef extern from *:
     """
     int omp_get_max_threads() noexcept nogil
     void __builtin_prefetch(const void *address) noexcept nogil
+    int __builtin_ctz(unsigned int word) noexcept nogil
+    int __builtin_popcount(unsigned int word) noexcept nogil
     uint64_t __builtin_bswap64(uint64_t word) noexcept nogil
 
 cnp.import_array()
@@ -46,6 +50,7 @@ cdef enum:
     SMALL = 16          # a bucket or run of at most this size is scanned, a larger one is bisected or merged
     BLOCKS = 4          # blocks of rows a thread, so that the others need not wait for a slow one
     PARALLEL = 4096     # fewer items than this are not worth waking the other threads
+    SORT_BITS = 10      # queries are sorted by so many bits of the hash
 
 
 # ---- Codes, and numbers of 4 or 8 bytes ------------------------------------------------------------------------------
@@ -63,6 +68,10 @@ cdef inline int compare(const uint8_t *a, const uint8_t *b, int nbytes) noexcept
         y = __builtin_bswap64(load8(b))
         return (x > y) - (x < y)
     return memcmp(a, b, nbytes)
+
+
+cdef inline bint equals(const uint8_t *a, const uint8_t *b, int nbytes) noexcept nogil:
+    return load8(a) == load8(b) if nbytes == 8 else memcmp(a, b, nbytes) == 0
 
 
 cdef inline void copy(uint8_t *to, const uint8_t *source, int nbytes) noexcept nogil:
@@ -127,6 +136,19 @@ def histogram(const uint8_t[:, ::1] codes, int bits):
     return count_blocks(codes, bits).sum(axis=0)
 
 
+cdef place_blocks(const uint8_t[:, ::1] codes, int64_t first_id, cnp.ndarray[int64_t, ndim=2] position, int bits,
+                  uint8_t[:, ::1] out_codes, cnp.ndarray out_ids):
+    """Place blocks of the rows; `position`, int64 (blocks, 2^bits), is used up."""
+    cdef int nbytes = codes.shape[1], blocks = len(position), b
+    cdef bint wide = out_ids.itemsize == 8
+    cdef int64_t n = codes.shape[0]
+    cdef int64_t *to = &position[0, 0]
+    cdef void *ids = cnp.PyArray_DATA(out_ids)
+    for b in prange(blocks, nogil=True, schedule="dynamic", use_threads_if=blocks > 1):
+        place_block(&codes[0, 0] + n * b // blocks * nbytes, n * (b + 1) // blocks - n * b // blocks,
+                    first_id + n * b // blocks, nbytes, wide, bits, to + (<int64_t>b << bits), &out_codes[0, 0], ids)
+
+
 def place(const uint8_t[:, ::1] codes, int64_t first_id, int64_t[::1] position, uint8_t[:, ::1] out_codes,
           cnp.ndarray out_ids not None):
     """Append the items `first_id`, `first_id` + 1, ... to their partitions.
@@ -134,24 +156,15 @@ def place(const uint8_t[:, ::1] codes, int64_t first_id, int64_t[::1] position, 
     `position` int64 (2^bits,) is the place in the output of the next item of each partition, or negative if the
     partition is left out; it is updated.
     """
-    cdef int bits = (<object>len(position)).bit_length() - 1, nbytes = codes.shape[1], blocks, b
-    cdef bint wide = out_ids.itemsize == 8
-    cdef int64_t n = codes.shape[0]
-    cdef int64_t *to
-    cdef void *ids = cnp.PyArray_DATA(out_ids)
-    cdef cnp.ndarray[int64_t, ndim=2] cursors
-    if n == 0 or len(out_codes) == 0:
+    cdef int bits = (<object>len(position)).bit_length() - 1
+    if len(codes) == 0 or len(out_codes) == 0:
         return
     counts = count_blocks(codes, bits)
     start = np.asarray(position)
     left_out = start < 0
     cursors = start + np.cumsum(counts, axis=0) - counts
     cursors[:, left_out] = -1
-    blocks = len(counts)
-    to = &cursors[0, 0]
-    for b in prange(blocks, nogil=True, schedule="dynamic", use_threads_if=blocks > 1):
-        place_block(&codes[0, 0] + n * b // blocks * nbytes, n * (b + 1) // blocks - n * b // blocks,
-                    first_id + n * b // blocks, nbytes, wide, bits, to + (<int64_t>b << bits), &out_codes[0, 0], ids)
+    place_blocks(codes, first_id, cursors, bits, out_codes, out_ids)
     start += np.where(left_out, 0, counts.sum(axis=0))
 
 
@@ -283,49 +296,72 @@ cdef inline int64_t bound(const Arrays *a, const uint8_t *code, int64_t low, int
     return low
 
 
-cdef int64_t find(const Arrays *a, const uint8_t *code, int64_t start, int64_t end, int64_t *first) noexcept nogil:
+cdef inline int64_t find(const Arrays *a, const uint8_t *code, int64_t start, int64_t end, int nbytes,
+                         int64_t *first) noexcept nogil:
     """Number of items with this code in the bucket `start` to `end`; the first of them goes to `first`."""
-    cdef int64_t i, j, before = 0, equal = 0
-    cdef int order
+    cdef int64_t i, j, equal = 0
+    cdef unsigned int same
+    first[0] = start
     if end - start <= SMALL:
         for i in range(start, end, 8):      # by eights, and no branch on a code: few are mispredicted
-            for j in range(i, i + 8):
-                order = compare(a.codes + min(j, end - 1) * a.nbytes, code, a.nbytes)
-                before += (order < 0) & (j < end)
-                equal += (order == 0) & (j < end)
-        first[0] = min(start + before, end - equal) if equal else 0     # nothing there is worth fetching
+            same = 0
+            for j in range(8):
+                same |= <unsigned int>equals(a.codes + min(i + j, end - 1) * nbytes, code, nbytes) << j
+            same &= (2 << min(end - 1 - i, 7)) - 1
+            if equal == 0:
+                first[0] = i + __builtin_ctz(same | 256)
+            equal += __builtin_popcount(same)
         return equal
     first[0] = bound(a, code, start, end, 0)
     return bound(a, code, first[0], end, 1) - first[0]
 
 
-cdef int find_many(const Arrays *a, const uint8_t *queries, int64_t n, int64_t *first, int64_t *counts) noexcept nogil:
+cdef inline int find_block(const Arrays *a, const uint8_t *queries, int64_t n, int nbytes, bint wide,
+                           int64_t *first, int64_t *counts) noexcept nogil:
     """Find n codes; return 1 where an offset is damaged.
 
     Each query waits twice for the memory, so three of them, AHEAD apart, are handled at a time: while one is compared,
     the codes of the next and the offsets of the one after are fetched. `first` and `counts` have the results so far.
     """
     cdef int64_t i, j
-    cdef int damaged = 0, number = 8 if a.wide else 4
+    cdef int damaged = 0, number = 8 if wide else 4
     for i in range(n + 2 * AHEAD):
         if i < n:
-            first[i] = top(hash_code(queries + i * a.nbytes, a.nbytes), a.bits) - a.first_bucket
+            first[i] = top(hash_code(queries + i * nbytes, nbytes), a.bits) - a.first_bucket
             __builtin_prefetch(<const uint8_t *>a.offsets + first[i] * number)
         j = i - AHEAD
         if 0 <= j < n:
             if first[j] < 0 or a.buckets <= first[j]:       # of another shard
                 first[j] = counts[j] = 0
             else:
-                counts[j] = <int64_t>get(a.offsets, a.wide, first[j] + 1)
-                first[j] = <int64_t>get(a.offsets, a.wide, first[j])
+                counts[j] = <int64_t>get(a.offsets, wide, first[j] + 1)
+                first[j] = <int64_t>get(a.offsets, wide, first[j])
             if first[j] < 0 or counts[j] < first[j] or a.size < counts[j]:
                 damaged = 1
                 first[j] = counts[j] = 0
-            __builtin_prefetch(a.codes + first[j] * a.nbytes)
-            __builtin_prefetch(a.codes + counts[j] * a.nbytes - 1)      # most often the same cache line
+            __builtin_prefetch(a.codes + first[j] * nbytes)
+            __builtin_prefetch(a.codes + counts[j] * nbytes - 1)      # most often the same cache line
         j = i - 2 * AHEAD
         if j >= 0:
-            counts[j] = find(a, queries + j * a.nbytes, first[j], counts[j], first + j)
+            counts[j] = find(a, queries + j * nbytes, first[j], counts[j], nbytes, first + j)
+    return damaged
+
+
+cdef int find_many(const Arrays *a, const uint8_t *queries, int64_t n, int64_t *first, int64_t *counts) noexcept nogil:
+    """`find_block`, compiled for the commonest sizes and for all others."""
+    if a.nbytes == 8 and not a.wide:
+        return find_block(a, queries, n, 8, False, first, counts)
+    return find_block(a, queries, n, a.nbytes, a.wide, first, counts)
+
+
+cdef int find_sorted(const Arrays *a, const uint8_t *queries, const uint64_t *order, int64_t n,
+                     int64_t *first, int64_t *counts) noexcept nogil:
+    """Find n <= BLOCK codes; the count of the i-th goes to counts[order[i]], the rest is as with `find_block`."""
+    cdef int64_t[BLOCK] found
+    cdef int64_t i
+    cdef int damaged = find_many(a, queries, n, first, found)
+    for i in range(n):
+        counts[order[i]] = found[i]
     return damaged
 
 
@@ -338,6 +374,21 @@ cdef int copy_ids(const Arrays *a, int64_t first, int64_t n, int64_t *out) noexc
         largest = max(largest, number)
         out[i] = <int64_t>number
     return n > 0 and largest >= <uint64_t>a.database_size
+
+
+cdef int copy_sorted(const Arrays *a, const int64_t *first, const uint64_t *order, const int64_t *offsets, int64_t n,
+                     int64_t *out) noexcept nogil:
+    """Copy n slices of ids, that of the i-th to where offsets[order[i]] says; return 1 where an id is damaged."""
+    cdef int64_t i, j
+    cdef int damaged = 0, number = 8 if a.wide else 4
+    for i in range(n):
+        j = min(i + 2 * AHEAD, n - 1)
+        __builtin_prefetch(<const uint8_t *>a.ids + first[j] * number)
+        __builtin_prefetch(offsets + order[j])
+        j = min(i + AHEAD, n - 1)
+        __builtin_prefetch(out + offsets[order[j]])
+        damaged |= copy_ids(a, first[i], offsets[order[i] + 1] - offsets[order[i]], out + offsets[order[i]])
+    return damaged
 
 
 cdef int copy_many(const Arrays *a, const int64_t *first, const int64_t *offsets, int64_t n,
@@ -405,37 +456,69 @@ cdef class Reader:
             out[i] = 0 <= bucket and bucket < self.arrays.buckets
         return held
 
-    cdef find_all(self, const uint8_t[:, ::1] queries, int64_t[::1] first, int64_t[::1] counts):
+    def sort_queries(self, const uint8_t[:, ::1] queries):
+        """Return the queries in about the order of the index, and the number of each: uint64 (Q,).
+
+        A miss of the cache then costs half as much, as neighbours share the entries of page tables. Where that does not
+        pay (few queries, or a small index), return the queries as they are, and None.
+        """
+        cdef int64_t n = queries.shape[0]
+        size = self.codes.nbytes + self.ids.nbytes + self.offsets.nbytes
+        if size < SORT_FROM or n < size // SORT_SPAN:
+            return queries, None
+        counts = count_blocks(queries, SORT_BITS)
+        cursors = np.cumsum(counts, axis=0) - counts
+        counts = counts.sum(axis=0)
+        cursors += np.cumsum(counts) - counts
+        out, order = np.empty_like(queries), np.empty(n, dtype=np.uint64)
+        place_blocks(queries, 0, cursors, SORT_BITS, out, order)
+        return out, order
+
+    cdef find_all(self, const uint8_t[:, ::1] queries, const uint64_t[::1] order, int64_t[::1] first,
+                  int64_t[::1] counts):
+        """Find all codes: the count of the i-th goes to counts[order[i]], or to counts[i] if there is no order."""
         cdef int64_t block, n = queries.shape[0], blocks = (n + BLOCK - 1) // BLOCK
+        cdef bint is_sorted = order is not None
         cdef int damaged = 0
         for block in prange(blocks, nogil=True, schedule="dynamic", use_threads_if=n > PARALLEL):
-            damaged += find_many(&self.arrays, &queries[block * BLOCK, 0], min(BLOCK, n - block * BLOCK),
-                                 &first[block * BLOCK], &counts[block * BLOCK])
+            if is_sorted:
+                damaged += find_sorted(&self.arrays, &queries[block * BLOCK, 0], &order[block * BLOCK],
+                                       min(BLOCK, n - block * BLOCK), &first[block * BLOCK], &counts[0])
+            else:
+                damaged += find_many(&self.arrays, &queries[block * BLOCK, 0], min(BLOCK, n - block * BLOCK),
+                                     &first[block * BLOCK], &counts[block * BLOCK])
         self.check(damaged)
 
     def sizes(self, queries):
         """The number of items of each code: int64 (Q,)."""
         counts = np.empty(len(queries), dtype=np.int64)
-        self.find_all(queries, np.empty(len(queries), dtype=np.int64), counts)
+        queries, order = self.sort_queries(queries)
+        self.find_all(queries, order, np.empty(len(queries), dtype=np.int64), counts)
         return counts
 
     def find(self, queries):
         """The ids of all codes as a CSR: offsets int64 (Q + 1,), ids int64."""
         first = np.empty(len(queries), dtype=np.int64)
         offsets = np.zeros(len(queries) + 1, dtype=np.int64)
-        self.find_all(queries, first, offsets[1:])
+        queries, order = self.sort_queries(queries)
+        self.find_all(queries, order, first, offsets[1:])
         np.cumsum(offsets, out=offsets)
-        return offsets, self.gather(first, offsets)
+        return offsets, self.gather(first, order, offsets)
 
-    cdef gather(self, const int64_t[::1] first, const int64_t[::1] offsets):
-        """The ids of the slices that begin at `first` and have the sizes of the CSR `offsets`."""
+    cdef gather(self, const int64_t[::1] first, const uint64_t[::1] order, const int64_t[::1] offsets):
+        """The slices of ids that begin at `first`, that of the i-th where offsets[order[i]] (or offsets[i]) says."""
         cdef int64_t block, n = first.shape[0], blocks = (n + BLOCK - 1) // BLOCK
+        cdef bint is_sorted = order is not None
         cdef int damaged = 0
         cdef cnp.ndarray ids = np.empty(offsets[n], dtype=np.int64)
         cdef int64_t *out = <int64_t *>cnp.PyArray_DATA(ids)
         for block in prange(blocks, nogil=True, schedule="dynamic", use_threads_if=blocks > 4):
-            damaged += copy_many(&self.arrays, &first[block * BLOCK], &offsets[block * BLOCK],
-                                 min(BLOCK, n - block * BLOCK), out)
+            if is_sorted:
+                damaged += copy_sorted(&self.arrays, &first[block * BLOCK], &order[block * BLOCK], &offsets[0],
+                                       min(BLOCK, n - block * BLOCK), out)
+            else:
+                damaged += copy_many(&self.arrays, &first[block * BLOCK], &offsets[block * BLOCK],
+                                     min(BLOCK, n - block * BLOCK), out)
         self.check(damaged)
         return ids
 
@@ -478,7 +561,7 @@ cdef class Reader:
                     items += end - start
                     offsets[groups] = items
                 start = end
-        return offsets[:groups + 1], self.gather(first[:groups], offsets[:groups + 1]), start
+        return offsets[:groups + 1], self.gather(first[:groups], None, offsets[:groups + 1]), start
 
 
 cdef int64_t different_pairs(uint64_t *numbers, int64_t n) noexcept nogil:

@@ -127,6 +127,8 @@ class InvertedIndex(_index.Reader):
     def lookup(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the items of each query's code.
 
+        Ask many queries at once: a large batch is first sorted by place in a large index, which is about twice as fast.
+
         Parameters
         ----------
         queries : uint8 (Q, nbytes)
@@ -204,7 +206,8 @@ class InvertedIndex(_index.Reader):
 
         With `mmap` the file is mapped, which takes no time at any size: pages are read as they are needed, only the
         header is checked (see `verify`), and damage to the rest causes wrong answers or an error, nothing worse.
-        Otherwise the whole file is read and checked.
+        Otherwise the whole file is read and checked, into memory that has huge pages where the system allows them:
+        look-ups in small batches are then about 1.4 times as fast.
         """
         try:
             with naming(path), open(path, "rb") as file:
