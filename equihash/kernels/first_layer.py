@@ -24,14 +24,28 @@ def first_layer(images: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d | nn
     else:
         zeros, ones = torch.zeros(conv.out_channels), torch.ones(conv.out_channels)
         scale, shift, eps, statistics = ones, zeros, 0.0, (zeros, ones)
+    parameters = conv.weight, conv.bias, scale, shift
+    recorded = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)
+    if statistics is not None and not recorded and _first_layer.can_evaluate(tuple(images.shape)):
+        return _evaluate(images.contiguous(), *parameters, eps, *statistics, precision)
     options = eps, statistics, precision
-    output, mean, variance = _FirstLayer.apply(images.contiguous(), conv.weight, conv.bias, scale, shift, *options)
+    output, mean, variance = _FirstLayer.apply(images.contiguous(), *parameters, *options)
     if statistics is None:
         count = output.numel() // output.shape[1]
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
     return output
+
+
+def _evaluate(images, weight, bias, scale, shift, eps, mean, variance, precision):
+    channels, _, height, width = weight.shape
+    slope = scale * (variance.double() + eps).rsqrt()
+    rows = torch.stack([*weight.flatten(1).T, bias, slope.float(), (shift - mean.double() * slope).float()])
+    pooled_shape = ((side - kernel + 1) // 2 for side, kernel in zip(images.shape[1:], (height, width)))
+    output = torch.empty(len(images), *pooled_shape, channels, dtype=precision)
+    _first_layer.evaluate(*_arrays(images, F.pad(rows, (0, -channels % 32)), output))
+    return output.permute(0, 3, 1, 2)
 
 
 class _FirstLayer(torch.autograd.Function):
