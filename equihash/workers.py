@@ -19,15 +19,14 @@ def map_in_order(function: Callable, items: Iterable, device: torch.device) -> I
     threads_each = -(-nb_threads // MOST_WORKERS) if device.type == "cpu" else nb_threads
     nb_workers = nb_threads // threads_each if device.type == "cpu" else GPU_WORKERS
     waiting = deque()
-    with ThreadPoolExecutor(nb_workers, "worker", torch.set_num_threads, (threads_each,)) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) == 2 * nb_workers:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(nb_workers, "worker", torch.set_num_threads, (threads_each,))
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == 2 * nb_workers:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-            torch.set_num_threads(nb_threads)  # again: a thread's number is also the default of those to come
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(nb_threads)  # again: a thread's number is also the default of those to come
