@@ -46,4 +46,6 @@ class MnistMosaicCNN(Network):
         x = first_layer(instances, self.conv1, self.conv2_bn)  # (n, 24, 26, 26)
         x = max_pool(self.conv2(x), self.conv3_bn)  # (n, 32, 12, 12)
         x = max_pool(self.conv3(x), nn.Identity())  # (n, 48, 6, 6)
-        return self.bn(self.fc2(F.relu(self.fc1(x.flatten(1)))))
+        x = F.relu(self.fc1(x.flatten(1)))
+        with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):  # a bit is a sign: no rounding before it
+            return self.bn(self.fc2(x.float()))
