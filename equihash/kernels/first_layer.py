@@ -40,10 +40,11 @@ def first_layer(images: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d | nn
 
 def _evaluate(images, conv, norm, precision):
     channels, _, height, width = conv.weight.shape
-    rows = torch.stack([*conv.weight.detach().flatten(1).T, conv.bias.detach(), *scale_and_shift(norm, channels)])
+    weight, bias = conv.weight.detach().flatten(1).T, conv.bias.detach()
+    constants = torch.cat([weight, torch.stack([bias, *scale_and_shift(norm, channels)])])
     pooled_shape = ((side - kernel + 1) // 2 for side, kernel in zip(images.shape[1:], (height, width)))
     output = torch.empty(len(images), *pooled_shape, channels, dtype=precision)
-    _first_layer.evaluate(*arrays(images, F.pad(rows, (0, -channels % 32)), output))
+    _first_layer.evaluate(*arrays(images, F.pad(constants, (0, -channels % 32)), output))
     return output.permute(0, 3, 1, 2)
 
 
