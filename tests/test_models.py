@@ -119,7 +119,7 @@ def test_pooling_of_any_shape_and_its_gradients(shape):
         torch.testing.assert_close(ours, theirs)
     with torch.no_grad():
         torch.testing.assert_close(max_pool(images, norm), expected)
-    assert torch.equal(max_pool(images, norm.train()), norm(F.relu(F.max_pool2d(images, 2))))
+        assert torch.equal(max_pool(images, norm.train()), norm(F.relu(F.max_pool2d(images, 2))))
 
 
 def test_first_layer_where_there_is_no_code_for_it():
