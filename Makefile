@@ -7,7 +7,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := setup.py equihash/_hash.pxd equihash/_checksum.pyx equihash/search/_index.pyx equihash/kernels/_first_layer.pyx
+SOURCES := setup.py equihash/_hash.pxd equihash/_checksum.pyx equihash/search/_index.pyx equihash/kernels/_first_layer.pyx \
+	equihash/kernels/_max_pool.pyx
 
 TASK := FastMnistMosaic
 LABELS := data/labels/$(TASK)/quickstart.hdf5

@@ -32,6 +32,7 @@ setup(
             Extension("equihash._checksum", ["equihash/_checksum.pyx"], include_dirs=[numpy.get_include()]),
             Extension("equihash.search._index", ["equihash/search/_index.pyx"], include_dirs=[numpy.get_include()]),
             Extension("equihash.kernels._first_layer", ["equihash/kernels/_first_layer.pyx"]),
+            Extension("equihash.kernels._max_pool", ["equihash/kernels/_max_pool.pyx"]),
         ],
         language_level=3,
     ),

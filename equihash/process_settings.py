@@ -16,6 +16,7 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
+    mallopt(-8, 1)  # M_ARENA_MAX: one heap for all threads; those of single threads hold 64 MB at most
     mallopt(-4, 0)  # M_MMAP_MAX: no blocks of their own
     mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the end of the heap is not given back
     mallopt(-2, 2**28)  # M_TOP_PAD: the heap grows by that much

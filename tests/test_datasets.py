@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import h5py
 import numpy as np
 import pytest
@@ -49,6 +51,17 @@ def test_procedural_database_items_do_not_depend_on_who_asks():
     assert len(ProceduralDatabase(labels, loader, 7)[5:5]) == 0
     with pytest.raises(IndexError):
         ProceduralDatabase(labels, loader, 7)[1100]
+
+
+def test_procedural_database_of_several_threads():
+    labels = np.random.default_rng(1).integers(0, 10_000, (2000, 2, 2))
+    loader = MnistMosaic(MNIST, which="test")
+    expected = [ProceduralDatabase(labels, loader, seed=5).chunk(number) for number in range(4)]
+    shared = ProceduralDatabase(labels, loader, seed=5)
+    numbers = [0, 1, 2, 3] * 8
+    with ThreadPoolExecutor(4) as pool:
+        for number, chunk in zip(numbers, pool.map(shared.chunk, numbers)):
+            assert torch.equal(chunk, expected[number])
 
 
 def test_splits_are_the_published_ones():

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from equihash.kernels import _first_layer
 from equihash.kernels.first_layer import first_layer
+from equihash.kernels.max_pool import max_pool
 from equihash.models import MnistMosaicCNN
 
 
@@ -79,6 +80,46 @@ def test_first_layer_in_bfloat16():
         results[precision] = output.detach().float(), conv.weight.grad.clone()
     for exact, rounded in zip(*results.values()):
         assert 0 < (rounded - exact).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("width", [56, 30])  # the wider vectors need a multiple of four
+def test_first_layer_and_pooling_in_evaluation(batch_norm, precision, width):
+    """Without gradients they give what PyTorch's operations give one by one."""
+    torch.manual_seed(0)
+    conv, norms = nn.Conv2d(1, 24, 5), [nn.Identity(), nn.Identity()]
+    if batch_norm:
+        norms = [nn.BatchNorm2d(24), nn.BatchNorm2d(24)]
+        for tensor in (tensor for norm in norms for tensor in (*norm.parameters(), *norm.buffers())):
+            if tensor.is_floating_point():
+                nn.init.uniform_(tensor, 0.5, 2)
+    images = torch.randn(7, 28, width)
+    images[3] = torch.nan
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+        first = first_layer(images, conv, norms[0].eval())
+        second = max_pool(first - 2, norms[1].eval())
+    expected = norms[0](F.relu(F.max_pool2d(conv(images[:, None]), 2)))
+    close = dict(rtol=1e-2, atol=1e-2) if precision == torch.bfloat16 else dict(rtol=1e-5, atol=1e-5)
+    for output, plain in ((first, expected), (second, norms[1](F.relu(F.max_pool2d(first.float() - 2, 2))))):
+        assert output.dtype == precision and output.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(output.float(), plain.detach(), equal_nan=True, **close)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 6, 4), (2, 3, 6, 4), (2, 32, 5, 7)])
+def test_pooling_of_any_shape_and_its_gradients(shape):
+    torch.manual_seed(0)
+    images = torch.randn(shape, requires_grad=True)
+    norm = nn.BatchNorm2d(shape[1]).eval()
+    expected = norm(F.relu(F.max_pool2d(images, 2)))
+    output = max_pool(images, norm)
+    torch.testing.assert_close(output, expected)
+    wanted = images, norm.weight
+    for ours, theirs in zip(torch.autograd.grad(output.sum(), wanted), torch.autograd.grad(expected.sum(), wanted)):
+        torch.testing.assert_close(ours, theirs)
+    with torch.no_grad():
+        torch.testing.assert_close(max_pool(images, norm), expected)
+        assert torch.equal(max_pool(images, norm.train()), norm(F.relu(F.max_pool2d(images, 2))))
 
 
 def test_first_layer_where_there_is_no_code_for_it():

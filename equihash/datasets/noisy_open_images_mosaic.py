@@ -104,7 +104,8 @@ class NoisyOpenImagesMosaic(Dataset):
             # Values are in [0, 255] but for rounding: truncation needs no clipping.
             channels_first[some] = self._add_noise(planes, *(draw[some] for draw in draws))
 
-        map_ = _workers(torch.get_num_threads()).map if self.device.type == "cpu" else map
+        several = self.device.type == "cpu" and torch.get_num_threads() > 1
+        map_ = _workers(torch.get_num_threads()).map if several else map
         for _ in map_(make, range(0, len(labels), step)):
             pass
         return instances

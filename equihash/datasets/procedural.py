@@ -26,21 +26,22 @@ class ProceduralDatabase:
 
     def __init__(self, labels: np.ndarray, dataset: Dataset, seed: int):
         self.labels, self.dataset, self.seed = labels, dataset, seed
-        self._chunk_number, self._chunk = None, None
+        self._last = None, None  # number and instances, replaced together: several threads may ask for chunks
 
     def __len__(self):
         return len(self.labels)
 
     def chunk(self, number: int) -> torch.Tensor:
         """Return the instances 500*number to 500*number+499 (fewer at the end): tensor (n, ...)."""
-        if number != self._chunk_number:
+        last_number, instances = self._last
+        if number != last_number:
             first = number * CHUNK_SIZE
             labels = np.asarray(self.labels[first : first + CHUNK_SIZE])
             generator = torch.Generator(self.dataset.device)
             generator.manual_seed(0xFFFF * number + 3 * self.seed + WHICH.index(self.dataset.which))
-            self._chunk = self.dataset.batch_from_labels(labels, torch_generator=generator)
-            self._chunk_number = number
-        return self._chunk
+            instances = self.dataset.batch_from_labels(labels, torch_generator=generator)
+            self._last = number, instances
+        return instances
 
     def __getitem__(self, key: int | slice | list[int] | np.ndarray) -> torch.Tensor:
         """Item `key` for an int; a batch of them for a list, an integer array or a slice."""

@@ -1,9 +1,7 @@
 """Encoding a database and its queries: from labels to mosaics to logits to codes."""
 
 import math
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +22,9 @@ from equihash.inference import compute_logits
 from equihash.labels import Labels
 from equihash.provenance import provenance, work_of
 from equihash.state import load_network, weights_digest
+from equihash.workers import map_in_order
 
 TRIPLETS_SEED = 0xFAB
-AHEAD = 2  # chunks that may wait to be written
 
 
 def encode_database(
@@ -212,7 +210,8 @@ def encode_items(
 ) -> None:
     """Encode the items `first` to `first` + `nb_items` of a procedural database, from where the files stop.
 
-    While one chunk goes through the network, the next is made and the last is written.
+    Several chunks are made and go through the network at the same time, each in a thread of its own: on the CPU,
+    threads that share one chunk would wait for each other after every layer.
 
     Parameters
     ----------
@@ -233,39 +232,21 @@ def encode_items(
         return
     done -= done % CHUNK_SIZE
     chunks = range((first + done) // CHUNK_SIZE, math.ceil((first + nb_items) / CHUNK_SIZE))
-    writer = _Writer(outputs, done, flush_freq)
+
+    def encode(number):
+        logits = compute_logits(network, database.chunk(number), precision).cpu().numpy()
+        return np.packbits(logits > 0, axis=-1), logits
+
+    encoded = []  # (packed codes, logits) of each chunk that is not written yet
     with (
-        ThreadPoolExecutor(1) as making,
-        ThreadPoolExecutor(1) as writing,
+        closing(map_in_order(encode, chunks, database.dataset.device)) as results,
         distributed.progress_bar(total=nb_items, initial=done, desc=what, unit="mosaic", unit_scale=True) as bar,
     ):
-        following = making.submit(database.chunk, chunks[0])
-        written = deque()
-        for number in chunks:
-            instances = following.result()
-            following = making.submit(database.chunk, number + 1) if number + 1 in chunks else None
-            logits = compute_logits(network, instances, precision)
-            written.append(writing.submit(writer.write, logits, following is None))
-            if len(written) > AHEAD:
-                bar.update(written.popleft().result())
-        for each in written:
-            bar.update(each.result())
-
-
-class _Writer:
-    """Writes codes and logits to files, several chunks at a time."""
-
-    def __init__(self, outputs, first, flush_freq):
-        self.outputs, self.first, self.flush_freq = outputs, first, flush_freq
-        self.waiting = []  # (packed codes, logits) of each chunk that is not written yet
-
-    def write(self, logits, is_last):
-        """Take the logits (n, k) of the next chunk, and return their number."""
-        logits = logits.cpu().numpy()
-        self.waiting.append((np.packbits(logits > 0, axis=-1), logits))
-        if len(self.waiting) == self.flush_freq or is_last:
-            for output, values in zip(self.outputs, zip(*self.waiting)):
-                output.write(self.first, np.concatenate(values))
-            self.first += sum(len(codes) for codes, _ in self.waiting)
-            self.waiting.clear()
-        return len(logits)
+        for number, result in zip(chunks, results):
+            encoded.append(result)
+            bar.update(len(result[0]))
+            if len(encoded) == flush_freq or number == chunks[-1]:
+                for output, values in zip(outputs, zip(*encoded)):
+                    output.write(done, np.concatenate(values))
+                done += sum(len(codes) for codes, _ in encoded)
+                encoded.clear()

@@ -3,7 +3,8 @@
 
 The convolution's output is 16 times the size of its input, and three quarters of it are dropped by the pooling. Here it
 never leaves the registers. What is kept may be stored as bfloat16; the sums of batch norm are taken on the way.
-Channels are the fastest axis of all arrays; 8 of them make a vector.
+Channels are the fastest axis of all arrays; 8 of them make a vector, or 16 in `evaluate`, which computes no more than
+a trained network needs.
 """
 
 from cython.parallel cimport prange
@@ -162,6 +163,57 @@ cdef extern from *:
         }
         memcpy(bias, bias_sums, sizeof bias_sums);
     }
+
+    #if defined(__x86_64__) && defined(__GNUC__)
+    #include <immintrin.h>
+    #define PADDED 32                      /* channels, in two vectors */
+    #define UNROLL _Pragma("GCC unroll 8")
+
+    static int has_avx512(void) { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"); }
+
+    /* One image: scale * ReLU(max_pool(conv(image))) + shift. constants: (SIDE * SIDE + 3, PADDED), the weight as above,
+       bias, scale and shift. Two neighbours of the output at once, so that each weight that is loaded is used 8 times. */
+    __attribute__((target("avx512f,avx512dq")))
+    static void conv_pool_scale(const float *image, const float *constants, int rows, int columns, int bfloat16,
+                                void *output) {
+        const int stride = columns + SIDE - 1;
+        const float *bias = constants + SIDE * SIDE * PADDED, *scale = bias + PADDED, *shift = scale + PADDED;
+        int number = 0;                    /* of the vectors of 8 channels that are stored */
+        for (int y = 0; y < rows / 2; y++)
+            for (int x = 0; x < columns / 2; x += 2) {
+                const float *corner = image + 2 * y * stride + 2 * x;
+                __m512 results[8][2];      /* the convolution: 2 rows, 4 columns */
+                UNROLL for (int place = 0; place < 8; place++)
+                    UNROLL for (int v = 0; v < 2; v++) results[place][v] = _mm512_loadu_ps(bias + 16 * v);
+                UNROLL for (int i = 0; i < SIDE; i++)
+                    UNROLL for (int j = 0; j < SIDE; j++) {
+                        const float *w = constants + (i * SIDE + j) * PADDED;
+                        const __m512 weights[2] = {_mm512_loadu_ps(w), _mm512_loadu_ps(w + 16)};
+                        UNROLL for (int place = 0; place < 8; place++) {
+                            const __m512 pixel = _mm512_set1_ps(corner[(i + place / 4) * stride + j + place % 4]);
+                            UNROLL for (int v = 0; v < 2; v++)
+                                results[place][v] = _mm512_fmadd_ps(pixel, weights[v], results[place][v]);
+                        }
+                    }
+                UNROLL for (int side = 0; side < 4; side += 2) {
+                    float best[PADDED];
+                    UNROLL for (int v = 0; v < 2; v++) {
+                        __m512 upper = _mm512_max_ps(results[side][v], results[side + 1][v]);
+                        __m512 lower = _mm512_max_ps(results[side + 4][v], results[side + 5][v]);
+                        __m512 largest = _mm512_max_ps(_mm512_setzero_ps(), _mm512_max_ps(upper, lower));  /* or NaN */
+                        __m512 s = _mm512_loadu_ps(scale + 16 * v), t = _mm512_loadu_ps(shift + 16 * v);
+                        _mm512_storeu_ps(best + 16 * v, _mm512_fmadd_ps(largest, s, t));
+                    }
+                    for (int v = 0; v < VECTORS; v++, number++)
+                        STORE(output, number, bfloat16, ((const vector *)best)[v]);
+                }
+            }
+    }
+    #else
+    static int has_avx512(void) { return 0; }
+    static void conv_pool_scale(const float *image, const float *constants, int rows, int columns, int bfloat16,
+                                void *output) {}
+    #endif
     """
     int KERNEL_SIDE "SIDE"
     int NB_CHANNELS "CHANNELS"
@@ -175,6 +227,9 @@ cdef extern from *:
     void conv_pool_backward(const float *image, const void *gradient, const void *pooled, const uint8_t *kept,
                             const float *factors, int rows, int columns, int bfloat16, float *weight,
                             float *bias) noexcept nogil
+    bint has_avx512() noexcept nogil
+    void conv_pool_scale(const float *image, const float *constants, int rows, int columns, int bfloat16,
+                         void *output) noexcept nogil
 
 ctypedef fused number:
     float
@@ -234,3 +289,23 @@ def backward(const float[:, :, ::1] images, const number[:, :, :, ::1] gradient,
     for n in prange(images.shape[0], nogil=True, schedule="static"):
         conv_pool_backward(&images[n, 0, 0], &gradient[n, 0, 0, 0], &pooled[n, 0, 0, 0], &kept[n, 0, 0, 0],
                            &factors[0, 0], rows, columns, bfloat16, &weight[n, 0, 0, 0], &bias[n, 0])
+
+
+def can_evaluate(tuple image_shape):
+    """Whether `evaluate` runs on this processor, on images (n, height, width) that the code `takes`."""
+    return has_avx512() and (image_shape[2] - KERNEL_SIDE + 1) % 4 == 0
+
+
+def evaluate(const float[:, :, ::1] images, const float[:, ::1] constants, number[:, :, :, ::1] output):
+    """Fill `output` (n, rows / 2, columns / 2, channels) with scale * ReLU(max_pool(conv(images))) + shift.
+
+    Parameters
+    ----------
+    images : (n, height, width)
+    constants : (side * side + 3, 32)
+        Weight (side * side, channels), bias, scale and shift, the channels padded to 32.
+    """
+    cdef Py_ssize_t n
+    cdef int rows = 2 * output.shape[1], columns = 2 * output.shape[2], bfloat16 = number is short
+    for n in prange(images.shape[0], nogil=True, schedule="static"):
+        conv_pool_scale(&images[n, 0, 0], &constants[0, 0], rows, columns, bfloat16, &output[n, 0, 0, 0])

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from equihash.kernels.first_layer import first_layer
+from equihash.kernels.max_pool import max_pool
 from equihash.models.network import Network
 
 
@@ -43,6 +44,8 @@ class MnistMosaicCNN(Network):
 
     def logits(self, instances: torch.Tensor) -> torch.Tensor:
         x = first_layer(instances, self.conv1, self.conv2_bn)  # (n, 24, 26, 26)
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (n, 32, 12, 12)
-        x = F.relu(F.max_pool2d(self.conv3(self.conv3_bn(x)), 2))  # (n, 48, 6, 6)
-        return self.bn(self.fc2(F.relu(self.fc1(x.flatten(1)))))
+        x = max_pool(self.conv2(x), self.conv3_bn)  # (n, 32, 12, 12)
+        x = max_pool(self.conv3(x), nn.Identity())  # (n, 48, 6, 6)
+        x = F.relu(self.fc1(x.flatten(1)))
+        with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):  # a bit is a sign: no rounding before it
+            return self.bn(self.fc2(x.float()))
