@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 
 PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [page for page in [*PAGES, *sorted((REPOSITORY / "docs").glob("*.md"))] if page.is_file()]
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FENCED = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def anchors(page):
@@ -51,12 +51,12 @@ class Parsed(BaseException):
 
 
 def commands():
-    """(page, words) of the commands in fenced blocks that run a script of this repository or make."""
+    """The words of the commands in fenced blocks that run make or a script of this repository."""
     for page in PAGES:
-        for language, block in FENCED.findall(page.read_text()):
-            for line in block.replace("\\\n", " ").splitlines() if not language else ():
-                words = shlex.split(line, comments=True)
-                if any(word.endswith(".py") for word in words) or words[:1] == ["make"]:
+        for block in FENCED.findall(page.read_text()):
+            for line in block.replace("\\\n", " ").splitlines():
+                if re.match(r"make |(?:\w+=\S+ )*(?:python|torchrun .*) [\w/]+\.py\b", line):
+                    words = shlex.split(line, comments=True)
                     yield pytest.param(words, id=f"{page.name}: {' '.join(words)}")
 
 
