@@ -60,7 +60,7 @@ def commands():
                     yield pytest.param(words, id=f"{page.name}: {' '.join(words)}")
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", list(commands()))
 def test_commands(words, monkeypatch):
     """The script exists, and its parser takes the arguments; nothing is run."""
     if words[0] == "make":
@@ -77,6 +77,7 @@ def test_commands(words, monkeypatch):
     monkeypatch.setattr(ArgumentParser, "parse_args", parse_only)
     monkeypatch.setattr(sys, "argv", words[start:])
     monkeypatch.chdir(REPOSITORY)
+    monkeypatch.syspath_prepend(Path(words[start]).parent)  # as python does
     if words[start] == "setup.py":
         assert Path("setup.py").is_file()
         return
