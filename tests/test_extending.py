@@ -16,7 +16,7 @@ from equihash.discovery import find_classes
 
 SCRIPTS = ("train", "generate_labels", "encode", "evaluate_binary_equihash", "search")
 EXTENDING = (REPOSITORY / "docs" / "extending.md").read_text()
-METRIC = re.search(r"## A metric\n.*?```python\n(.*?)```", EXTENDING, re.DOTALL)[1]
+METRIC = re.search(r"## A metric\n.*?```\n(.*?)```", EXTENDING, re.DOTALL)[1]
 RUN_ALL = """
 import json, runpy, sys
 for sys.argv in json.loads(sys.argv[1]):
