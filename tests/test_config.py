@@ -129,7 +129,7 @@ def test_no_two_variants_of_a_model_share_a_name():
         assert len(names) == len(set(names))
 
 
-def test_the_readme_variant():
+def test_a_row_of_a_published_table():
     config = load_config("FastMnistMosaic", "ShannonHamming", "lambda_ablation", 5)
     assert config["name"] == "s3210_l0.006" and config["trainer_kwargs"]["shannon_lambda"] == 0.006
 

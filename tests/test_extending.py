@@ -1,4 +1,4 @@
-"""What the README's "Add your own loss, network or data set" says, in a copy of the repository."""
+"""What docs/extending.md says, in a copy of the repository."""
 
 import json
 import os
@@ -15,6 +15,8 @@ from conftest import REPOSITORY, quick
 from equihash.discovery import find_classes
 
 SCRIPTS = ("train", "generate_labels", "encode", "evaluate_binary_equihash", "search")
+EXTENDING = (REPOSITORY / "docs" / "extending.md").read_text()
+METRIC = re.search(r"## A metric\n.*?```\n(.*?)```", EXTENDING, re.DOTALL)[1]
 RUN_ALL = """
 import json, runpy, sys
 for sys.argv in json.loads(sys.argv[1]):
@@ -22,22 +24,24 @@ for sys.argv in json.loads(sys.argv[1]):
 """
 
 
-def readme_files():
-    """{path: content} of the section's examples: each follows its path, a colon, and an empty line."""
-    section = re.search(r"\n## Add your own(.*?)\n## ", (REPOSITORY / "README.md").read_text(), re.DOTALL)[1]
-    return dict(re.findall(r"`([\w/]+\.\w+)`:\n\n```\w+\n(.*?)```", section, re.DOTALL))
+def example_files():
+    """{path: content} of the examples: each follows its path, a colon, and an empty line."""
+    return dict(re.findall(r"`([\w/]+\.\w+)`:\n\n```\w+\n(.*?)```", EXTENDING, re.DOTALL))
 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
-    """A copy of the repository with the README's files in it, after a run of the scripts with each."""
+    """A copy of the repository with the examples in it, after a run of the scripts with each."""
     folder = tmp_path_factory.mktemp("extended")
     for name in ("equihash", "configs", *(f"{script}.py" for script in SCRIPTS)):
         copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
         copy(REPOSITORY / name, folder / name)
-    for path, content in readme_files().items():
+    for path, content in example_files().items():
         (folder / path).parent.mkdir(exist_ok=True, parents=True)
         (folder / path).write_text(content)
+    metrics = folder / "equihash" / "evaluation" / "metrics.py"
+    before, end, after = metrics.read_text().partition("\n)}  # fmt: skip\n")
+    metrics.write_text(f"{before}\n{METRIC.rstrip()}{end}{after}")
     (folder / "data" / "datasets" / "ImagePairs").mkdir(parents=True)
     (folder / "data" / "datasets" / "Mnist").symlink_to(REPOSITORY / "data" / "datasets" / "Mnist")
     pixels = np.random.RandomState(0).randint(0, 256, (3, 50, 28, 28)).astype(np.uint8)
@@ -69,8 +73,8 @@ def state(folder, experiment):
     return torch.load(folder / "data" / "experiments" / experiment / "current" / "state.pth", weights_only=True)
 
 
-def test_the_readme_shows_one_module_and_its_configuration_for_each():
-    assert list(readme_files()) == [
+def test_there_is_one_module_and_its_configuration_for_each():
+    assert list(example_files()) == [
         "equihash/trainers/triplet_trainer.py",
         "configs/FastMnistMosaic/Triplet/modelconfig.json",
         "equihash/models/mlp.py",
@@ -103,6 +107,16 @@ def test_a_new_data_set(extended):
     for name in ("gallery.png", "search.png", "../instances.png"):
         assert (encoded / name).read_bytes().startswith(b"\x89PNG")
     assert re.search(r"item 3: .* found, .* of them relevant", output)
+
+
+def test_a_new_metric(extended):
+    folder, output = extended
+    results = json.loads(
+        (folder / "data/experiments/ImagePairs/ShannonHamming/main/current/test_DB/results.json").read_text()
+    )
+    low, high = results["intervals"]["precision"]
+    assert 0 <= low <= results["precision"] <= high <= 1
+    assert re.search(r"PRR +recall .* precision", output)
 
 
 def test_what_is_found(tmp_path, monkeypatch):

@@ -251,7 +251,7 @@ def test_variants_evaluate_together_and_after_training(workspace):
     )
 
 
-def test_kld_ablation_of_the_readme(workspace, tmp_path):
+def test_kld_ablation_of_the_docs(workspace, tmp_path):
     """ "Expanding our work": a new variant table with trainer_kwargs:loss_kwargs:kld_coeff."""
     configs = workspace.folder / "configs"
     source = configs.resolve()

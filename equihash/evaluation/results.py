@@ -22,7 +22,7 @@ def evaluate_database(database: EncodedDatabase, counts: Counts, rankings: Ranki
     Returns
     -------
     dict
-        What results.json holds; see the README.
+        What results.json holds; see docs/metrics.md.
     """
     files, labels, size = database.files, database.labels, len(database.codes)
     pairs = Pairs(*triplet_distances(database.triplets), counts.internal_collisions, size, labels.nb_classes)
@@ -76,7 +76,7 @@ def _add(results, scores):
 
 
 def _results_of_queries(queries: list[Retrieved], ground_truth: Relevant, size: int) -> dict:
-    """The parts `lookups`, `set_sizes` and `database_sizes` of the results: see the README.
+    """The parts `lookups`, `set_sizes` and `database_sizes` of the results: see docs/metrics.md.
 
     In prefixes all queries are also asked as if their relevant items of the whole database were added to the prefix:
     there are many more of them in a small one. What would be retrieved then follows from the counts.
