@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from equihash.evaluation.ranking import distance_histograms  # noqa: E402
 from equihash.search import InvertedIndex, probe_codes  # noqa: E402
 
 NB_QUERIES = 1_000_000
@@ -138,6 +139,7 @@ def compare(size, runs):
         if name == "distinct":
             compare_to_dict(table, codes, runs)
             probing(table, index, runs, rng)
+            distances(table, codes, query_codes, runs)
 
 
 def compare_to_dict(table, codes, runs):
@@ -207,6 +209,23 @@ def probing(table, index, runs, rng):
         NB_QUERIES / seconds(lambda: probe_all(lambda codes: index.count(codes.reshape(-1, 8))), runs),
         "heapq, probes only",
         plain,
+        "/s",
+    )
+
+
+def plain_histogram(codes, query):
+    """Items at each Hamming distance from one query."""
+    return np.bincount(np.bitwise_count(codes ^ query).sum(axis=1), minlength=65)
+
+
+def distances(table, codes, queries, runs):
+    many, few = queries[:32], queries[:2]
+    table.row(
+        "distinct",
+        "Hamming distances, counted",
+        len(many) * len(codes) / seconds(lambda: distance_histograms(codes, many), runs),
+        "numpy, one query at a time",
+        len(few) * len(codes) / seconds(lambda: [plain_histogram(codes, query) for query in few], runs),
         "/s",
     )
 
