@@ -41,7 +41,7 @@ def parse_arguments():
         type=int,
         metavar="N",
         help="mean average precision, too, of N evenly spaced positive queries, each of which is compared with all "
-        "fingerprints: some 2 s for N = 1,000 and a million fingerprints of 64 bits",
+        "fingerprints: some 3 s for N = 1,000 and a million fingerprints of 64 bits",
     )
     add_shard_arguments(parser)
     return parser.parse_args()

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from equihash.evaluation.ranking import distance_histograms  # noqa: E402
 from equihash.search import InvertedIndex, _index, neighbour_codes, probe_codes  # noqa: E402
 
 NB_QUERIES = 1_000_000
@@ -112,6 +113,7 @@ def compare(size, runs):
         table.row(name, "memory an item", bytes_an_item, unit="B")
         if name == "distinct":
             probing(table, index, runs, rng)
+            distances(table, codes, query_codes, runs)
 
 
 def plain_probes(z, nb_probes):
@@ -158,6 +160,23 @@ def probing(table, index, runs, rng):
     table.row("distinct", f"codes within {RADIUS} bits", made, unit="/s")
     found = len(neighbours) / seconds(lambda: index.lookup(neighbours), runs)
     table.row("distinct", f"codes within {RADIUS} bits, look-up", found, unit="/s")
+
+
+def plain_histogram(codes, query):
+    """Items at each Hamming distance from one query."""
+    return np.bincount(np.bitwise_count(codes ^ query).sum(axis=1), minlength=65)
+
+
+def distances(table, codes, queries, runs):
+    many, few = queries[:32], queries[:2]
+    table.row(
+        "distinct",
+        "Hamming distances, counted",
+        len(many) * len(codes) / seconds(lambda: distance_histograms(codes, many), runs),
+        "numpy, one query at a time",
+        len(few) * len(codes) / seconds(lambda: [plain_histogram(codes, query) for query in few], runs),
+        "/s",
+    )
 
 
 # ---- A billion codes, from disk
