@@ -18,7 +18,7 @@ import numpy as np
 from equihash.evaluation.encoded_database import EncodedDatabase
 from equihash.search import InvertedIndex, probe_codes
 
-PROBE_BLOCK = 1 << 18  # queries x probes handled at once
+PROBE_BLOCK = 1 << 20  # queries x probes handled at once
 SMALLEST_PREFIX = 1000
 
 Relevant = tuple[np.ndarray, np.ndarray]  # of queries: offsets int64 (Q+1), ids int64
