@@ -1,6 +1,7 @@
 """find_copies.py: a folder's pictures, what is kept of them, their groups and the page."""
 
 import csv
+import errno
 import json
 import os
 import sqlite3
@@ -17,6 +18,7 @@ from equihash.copies.groups import find_copies, find_groups
 from equihash.copies.page import write_page
 from equihash.errors import Damaged, UserError
 from equihash.experiment import Experiment
+from equihash.image_files import read_scaled
 from equihash.prepare.dead_leaves import draw_dead_leaves
 from equihash.prepare.pictures import prepare_pictures
 
@@ -228,11 +230,21 @@ def test_names_of_any_bytes(shop, folder):
     assert sorted(picture["path"] for picture in groups[1]) == ["0.png", odd]
 
 
-def test_a_file_that_cannot_be_read_now_is_tried_again(shop, folder, encoder):
+def test_a_file_that_cannot_be_read_now_is_tried_again(shop, folder, encoder, monkeypatch):
+    """One leads nowhere, and a disk fails to give the other."""
     (folder / "broken.png").symlink_to("nowhere")
+
+    def fail(path, side):
+        if path.name == "1.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_scaled(path, side)
+
     home = home_of(folder, shop.folder / "homes")
-    assert update_collection(folder, encoder, home).unreadable["broken.png"] == "No such file or directory"
+    with monkeypatch.context() as patch:
+        patch.setattr("equihash.copies.encoder.read_scaled", fail)
+        unreadable = update_collection(folder, encoder, home).unreadable
+    assert (unreadable["broken.png"], unreadable["1.png"]) == ("No such file or directory", "Input/output error")
     (folder / "nowhere").write_bytes((folder / "0.png").read_bytes())
     found = update_collection(folder, encoder, home)
-    assert "broken.png" not in found.unreadable and found.nb_read == 1
-    assert ["0.png", "broken.png"] in names_of(found, find_groups(found))
+    assert list(found.unreadable) == ["sub/text.jpg"] and found.nb_read == 2
+    assert names_of(found, find_groups(found)) == [EXPECTED[0], *sorted([["0.png", "broken.png"], EXPECTED[1]])]

@@ -183,12 +183,13 @@ def test_single_edits_are_what_they_say(banks):
 def test_jpeg_is_near_that_of_a_library():
     picture = leaves(5, (64, 48)).filter(ImageFilter.GaussianBlur(1))
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
-    for quality in (10, 30, 75):
+    for quality in (10, 30, 60):
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=quality, subsampling=0)
         theirs = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None].float()
         ours = jpeg(pixels, torch.full((1, 1, 1, 1), float(quality))).clamp(0, 255)
-        assert (ours - theirs).abs().mean() < 0.3 * (pixels - theirs).abs().mean()  # where rounding is close
+        assert (pixels - theirs).abs().mean() > 4
+        assert (ours - theirs).abs().mean() < 1.5  # a library rounds between the steps
 
 
 def test_copies_of_folders(banks):
