@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from equihash.workers import map_in_order
+from equihash.workers import map_on_device
 
 CPU = torch.device("cpu")
 
@@ -17,8 +17,8 @@ def test_results_come_in_order_however_long_each_takes():
         time.sleep(delays[number])
         return number
 
-    assert list(map_in_order(wait, range(7), CPU)) == list(range(7))
-    assert list(map_in_order(wait, [], CPU)) == []
+    assert list(map_on_device(wait, range(7), CPU)) == list(range(7))
+    assert list(map_on_device(wait, [], CPU)) == []
 
 
 @pytest.mark.parametrize("nb_threads, nb_workers, threads_each", [(1, 1, 1), (3, 3, 1), (8, 8, 1), (9, 4, 2)])
@@ -32,7 +32,7 @@ def test_the_workers_share_the_threads(nb_threads, nb_workers, threads_each):
         return torch.get_num_threads()
 
     try:
-        assert list(map_in_order(meet, range(nb_workers), CPU)) == [threads_each] * nb_workers
+        assert list(map_on_device(meet, range(nb_workers), CPU)) == [threads_each] * nb_workers
         later = []
         thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
         thread.start()
@@ -50,5 +50,5 @@ def test_an_error_ends_the_work():
         return 1 // (number - 3)
 
     with pytest.raises(ZeroDivisionError):
-        list(map_in_order(work, itertools.count(), CPU))
+        list(map_on_device(work, itertools.count(), CPU))
     assert len(started) < 100 and not [thread for thread in threading.enumerate() if thread.name.startswith("worker")]

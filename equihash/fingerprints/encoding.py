@@ -22,7 +22,7 @@ from equihash.inference import compute_logits
 from equihash.labels import Labels
 from equihash.provenance import provenance, work_of
 from equihash.state import load_network, weights_digest
-from equihash.workers import map_in_order
+from equihash.workers import map_on_device
 
 TRIPLETS_SEED = 0xFAB
 
@@ -239,7 +239,7 @@ def encode_items(
 
     encoded = []  # (packed codes, logits) of each chunk that is not written yet
     with (
-        closing(map_in_order(encode, chunks, database.dataset.device)) as results,
+        closing(map_on_device(encode, chunks, database.dataset.device)) as results,
         distributed.progress_bar(total=nb_items, initial=done, desc=what, unit="mosaic", unit_scale=True) as bar,
     ):
         for number, result in zip(chunks, results):
