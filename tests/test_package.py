@@ -15,7 +15,7 @@ EXAMPLES = "\n".join(
 )
 PRINTED = re.findall(r"^print\(.*\)  # (.*)$", EXAMPLES, re.MULTILINE)
 MODULES = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "equihash").rglob("*.py")}
-TEMPLATE = "equihash/report/report.html.jinja"
+TEMPLATES = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "equihash").rglob("*.jinja")}
 
 
 def test_examples(tmp_path, monkeypatch, capsys):
@@ -52,9 +52,9 @@ def test_source_distribution(repository):
     sources = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "equihash").rglob("*.p[yx][xd]")}
     files = {name for name in names if "egg-info" not in name}
     meta = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "setup.py", "setup.cfg"}
-    assert files == MODULES | sources | {TEMPLATE} | {"pyproject.toml", "requirements.txt"} | meta
+    assert files == MODULES | sources | TEMPLATES | {"pyproject.toml", "requirements.txt"} | meta
     built = {path.relative_to(repository / "built").as_posix() for path in (repository / "built").rglob("*.*")}
-    assert built == MODULES | {TEMPLATE}
+    assert built == MODULES | TEMPLATES
 
 
 @pytest.mark.slow
@@ -67,8 +67,10 @@ def test_wheel(repository, tmp_path):
         metadata = file.read(next(name for name in file.namelist() if name.endswith("/METADATA"))).decode()
         file.extractall(tmp_path / "installed")
     compiled = {re.sub(r"\..*", "", name) for name in names if re.search(r"\.(so|pyd)$", name)}
-    assert compiled == {"equihash/_checksum", "equihash/search/_index", "equihash/kernels/_first_layer"}
-    assert {name for name in names if not re.search(r"\.(so|pyd)$", name)} == MODULES | {TEMPLATE}
+    assert compiled == {
+        path.relative_to(REPOSITORY).with_suffix("").as_posix() for path in (REPOSITORY / "equihash").rglob("*.pyx")
+    }
+    assert {name for name in names if not re.search(r"\.(so|pyd)$", name)} == MODULES | TEMPLATES
     assert "Requires-Dist: torch" in metadata and "cython" not in metadata.lower().partition("\n\n")[0]
     code = EXAMPLES + "\nimport sys, equihash\nassert 'torch' not in sys.modules\nprint(equihash.__file__)"
     lines = run("-c", code, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "installed")}).stdout.splitlines()

@@ -409,6 +409,6 @@ def test_index_of_another_memory_limit_is_the_same(encoded, monkeypatch):
 
 def test_every_script_has_help(workspace):
     scripts = {path.name for path in REPOSITORY.glob("*.py")} - {"setup.py"}
-    assert len(scripts) == 10
+    assert len(scripts) == 11
     for script in scripts:
         assert "usage" in workspace.check(f"{script} --help")
