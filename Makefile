@@ -32,7 +32,7 @@ copies: .venv/built $(DEMONSTRATION)/banks/train.hdf5 $(DEMONSTRATION)/banks/val
 	$(BIN)/python train.py PictureCopies ShannonHamming -v demonstration -i 0 --precision auto
 	$(BIN)/python prepare_data.py dead_leaves --folder $(DEMONSTRATION)/pictures --nb_pictures 1000 --nb_copies 100 -s 3
 	$(BIN)/python find_copies.py $(DEMONSTRATION)/pictures -v demonstration -i 0 --nb_lookups 16
-	$(BIN)/python benchmarks/found_copies.py data/experiments/PictureCopies/ShannonHamming/demonstration/current/copies_*/copies.json
+	$(BIN)/python benchmarks/found_copies.py data/experiments/PictureCopies/ShannonHamming/demonstration/current/copies_pictures_*/copies.json
 
 $(DEMONSTRATION)/banks/%.hdf5: | .venv/built
 	$(BIN)/python prepare_data.py dead_leaves --folder $(DEMONSTRATION)/$* --nb_pictures $(NB_$*) -s $(SEED_$*)

@@ -48,7 +48,8 @@ def main():
     distributed.mute_all_but_first()
     precision = select_precision(args.precision, device)
     encode_database(files, device, precision, args.flush_freq, args.job_id, args.nb_jobs)
-    print(f"{files.experiment}: {files.database} encoded in {files.folder}")
+    share = "" if args.job_id is None else f"share {args.job_id} of {args.nb_jobs} of "
+    print(f"{files.experiment}: {share}{files.database} encoded in {files.folder}")
     if args.build_index and distributed.is_first():
         build_index(files, memory_limit=args.memory_limit)
 
