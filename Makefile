@@ -1,5 +1,5 @@
 # make quickstart   train, encode, index and evaluate on NoisyMnist mosaics, about ten minutes on two CPU cores
-# make copies       find edited copies among pictures, five to ten minutes on two CPU cores
+# make copies       find edited copies among pictures, about five minutes on two CPU cores
 # make test         run the tests
 # make test-gpu     run the tests, the benchmarks and a torchrun on this machine's GPUs
 # make lint         check the code's style
