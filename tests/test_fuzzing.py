@@ -71,7 +71,7 @@ def merge():
 
 
 def encode():
-    """Takes up what is there, and mends it."""
+    """Resume from what is there, and mend it."""
     encode_database(files(), select_device("cpu"))
     build_index(files(), force=True)
     return evaluate()
