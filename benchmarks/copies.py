@@ -184,7 +184,7 @@ def in_processes(pool, function, tasks, unit):
 
 
 class Lookups:
-    """Our fingerprints: a copy is found if its original is among what some look-ups of the copy find."""
+    """Our fingerprints: a copy is found if its original is among what some lookups of the copy find."""
 
     def __init__(self, encoder, originals):
         self.encoder, self.nb_pictures, self.seconds = encoder, 0, 0.0
@@ -253,7 +253,7 @@ def compare(encoder, photos):
     nb_pairs = len(kinds) * n * (n - 1)
     thresholds = {name: way.largest(FALSE_RATE * nb_pairs) for name, way in ways.items()}
     print(f"{n} photos, {len(kinds) * n:,} copies, {nb_pairs:,} pairs of a copy and another photo")
-    print(row("found", [f"{nb} look-ups" for nb in NB_LOOKUPS] + [f"{name} <= {thresholds[name]}" for name in ways]))
+    print(row("found", [f"{nb} lookups" for nb in NB_LOOKUPS] + [f"{name} <= {thresholds[name]}" for name in ways]))
     shares = {}
     for kind in kinds:
         shares[kind] = [right / n for right, _ in counts[kind]]
@@ -275,7 +275,7 @@ def compare(encoder, photos):
         for way in ways.values():
             threshold = way.largest(number)
             cells.append(f"{np.mean([way.found(kind, threshold) for kind in kinds]):.3f} <= {threshold}")
-        print(row(f"as with {nb_lookups} look-ups", cells))
+        print(row(f"as with {nb_lookups} lookups", cells))
 
 
 def row(name, cells):
@@ -297,7 +297,7 @@ def time_pairs(size):
                 logits = np.where(np.unpackbits(some, axis=1), 1, -1) * rng.random((len(some), 64), np.float32)
                 some = probe_codes(logits.astype(np.float32), nb_lookups).reshape(-1, 8)
             index.lookup(some)
-        print(f"{size:,} fingerprints, {nb_lookups} look-ups each: {time.perf_counter() - start:.2f} s", flush=True)
+        print(f"{size:,} fingerprints, {nb_lookups} lookups each: {time.perf_counter() - start:.2f} s", flush=True)
     for name, nb_bits, radius in (("64 bits, distance <= 6", 64, 6), ("256 bits, distance <= 31", 256, 31)):
         codes = rng.integers(0, 256, (size, nb_bits // 8), dtype=np.uint8)
         index = faiss.IndexBinaryFlat(nb_bits)

@@ -1,7 +1,7 @@
 """The inverted index against numpy, in one run:  python benchmarks/index.py --size 10000000
 
 Each figure is the median of --runs runs, and a ratio above 1 says how many times faster the index is. Half the queries
-of a look-up are items of the database, half are absent. --billion FOLDER builds one large index from disk instead.
+of a lookup are items of the database, half are absent. --billion FOLDER builds one large index from disk instead.
 other_indexes.py has a dict and FAISS.
 """
 
@@ -106,7 +106,7 @@ def compare(size, runs):
         )
         if name != "20 codes":
             ours = NB_QUERIES / seconds(lambda: index.lookup(query_codes), runs)
-            table.row(name, "look-up, 1M queries", ours, "searchsorted, both sides", bisect, "/s")
+            table.row(name, "lookup, 1M queries", ours, "searchsorted, both sides", bisect, "/s")
         classes = rng.integers(0, 2**63, size, dtype=np.uint64)
         table.row(name, "internal collisions", seconds(lambda: index.internal_collisions(classes), runs))
         bytes_an_item = sum(a.nbytes for a in (index.codes, index.ids, index.offsets)) / size
@@ -159,7 +159,7 @@ def probing(table, index, runs, rng):
     made = len(neighbours) / seconds(lambda: neighbour_codes(queries, RADIUS), runs)
     table.row("distinct", f"codes within {RADIUS} bits", made, unit="/s")
     found = len(neighbours) / seconds(lambda: index.lookup(neighbours), runs)
-    table.row("distinct", f"codes within {RADIUS} bits, look-up", found, unit="/s")
+    table.row("distinct", f"codes within {RADIUS} bits, lookup", found, unit="/s")
 
 
 def plain_histogram(codes, query):
@@ -221,7 +221,7 @@ def look_up(path, size, cold):
 
 
 def look_up_sorted(path, size, mmap):
-    """Look-ups a second of 1M queries as they come, and sorted first, in turn: the median of 7 runs of each."""
+    """Lookups a second of 1M queries as they come, and sorted first, in turn: the median of 7 runs of each."""
     index = InvertedIndex.load(path, mmap)
     index.verify()  # reads every page
     times = {np.inf: [], _index.SORT_FROM: []}
@@ -267,13 +267,13 @@ def billion(folder, size, memory_limit):
             f"files: codes {source.stat().st_size / 2**30:.2f} GiB, index {out.stat().st_size / 2**30:.2f} GiB, "
             f"{out.stat().st_size / size:.2f} bytes an item"
         )
-        for name, cold in (("look-ups, cold", True), ("look-ups, warm", False)):
+        for name, cold in (("lookups, cold", True), ("lookups, warm", False)):
             load, first, again = step(name, look_up, out, size, cold)
-            print(f"  load {load * 1e3:.1f} ms, 1M look-ups {first:.2f} s, again {again:.3f} s")
-        for name, mmap in (("look-ups, mapped", True), ("look-ups, in memory", False)):
+            print(f"  load {load * 1e3:.1f} ms, 1M lookups {first:.2f} s, again {again:.3f} s")
+        for name, mmap in (("lookups, mapped", True), ("lookups, in memory", False)):
             if mmap or out.stat().st_size < memory_limit:
                 unsorted, in_order = step(name, look_up_sorted, out, size, mmap)
-                print(f"  1M look-ups as they come {unsorted / 1e6:.1f} M/s, sorted {in_order / 1e6:.1f} M/s")
+                print(f"  1M lookups as they come {unsorted / 1e6:.1f} M/s, sorted {in_order / 1e6:.1f} M/s")
         pairs = step("internal collisions", collide, out, size)
         print(f"  {pairs:,} pairs of items with equal codes and different classes")
         step("verify", verify, out)

@@ -152,7 +152,7 @@ def rate(function, queries, runs):
 
 
 def measure(kind, numbers, size, runs):
-    """Seconds to build, bytes an item, exact look-ups a second, queries within 2 bits a second, us of one look-up."""
+    """Seconds to build, bytes an item, exact lookups a second, queries within 2 bits a second, us of one lookup."""
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 256, (size, 8), dtype=np.uint8)
     exact, near = queries_of(codes, numbers[0], 0, rng), queries_of(codes, numbers[1], RADIUS, rng)
@@ -179,7 +179,7 @@ def main():
     parser.add_argument("--size", type=int, default=10**7)
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
-    print(f"{'':<42} {'build':>8} {'bytes/item':>10} {'look-ups/s':>12} {'within 2 bits/s':>15} {'one':>10}")
+    print(f"{'':<42} {'build':>8} {'bytes/item':>10} {'lookups/s':>12} {'within 2 bits/s':>15} {'one':>10}")
     for kind, numbers in {**INDEXES, **(FAISS if find_spec("faiss") else {})}.items():
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             build, size, exact, near, one = pool.submit(measure, kind, numbers, arguments.size, arguments.runs).result()

@@ -66,7 +66,7 @@ class Searcher:
     Attributes
     ----------
     milliseconds
-        What making the queries' mosaics ("mosaics"), the network ("network") and the look-ups ("lookups") took.
+        What making the queries' mosaics ("mosaics"), the network ("network") and the lookups ("lookups") took.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class Group:
 def find_groups(collection: Collection, nb_lookups: int = 1) -> list[Group]:
     """Return the groups of two or more pictures, the largest first.
 
-    Pictures with equal fingerprints are in one group. With more look-ups, so are two pictures where the fingerprint of
+    Pictures with equal fingerprints are in one group. With more lookups, so are two pictures where the fingerprint of
     one is among the `nb_lookups` most probable ones of the other, and all that are connected by such pairs. Groups do
     not depend on the order of the pictures.
     """

@@ -8,7 +8,7 @@ MINIMUM_DISTANCE = 1e-6  # where a dissimilar pair coincides, its cost and slope
 
 
 def dch_loss(pair_logits: Tensor, similar: Tensor, gamma: float, quantization_coeff: float) -> Tensor:
-    """Cost of similar pairs that a look-up within a radius would miss, of dissimilar ones in it, and of soft bits.
+    """Cost of similar pairs that a lookup within a radius would miss, of dissimilar ones in it, and of soft bits.
 
     With d(g, h) = k/2 (1 - cos(g, h)) for the codes h = tanh(z), the Hamming distance once they are signs, and
     P(similar | d) = gamma / (gamma + d), the Cauchy cross-entropy of a pair is log(1 + d / gamma) if it is similar,

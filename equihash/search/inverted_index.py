@@ -122,7 +122,7 @@ class InvertedIndex(_index.Reader):
                 layout = Layout(*codes.shape, shard, nb_shards)
                 FileBuilder(codes, layout, out, memory_limit_bytes, progress).run(metadata or {})
 
-    # ---- Look-ups
+    # ---- Lookups
 
     def lookup(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the items of each query's code.
@@ -207,7 +207,7 @@ class InvertedIndex(_index.Reader):
         With `mmap` the file is mapped, which takes no time at any size: pages are read as they are needed, only the
         header is checked (see `verify`), and damage to the rest causes wrong answers or an error, nothing worse.
         Otherwise the whole file is read and checked, into memory that has huge pages where the system allows them:
-        look-ups in small batches are then about 1.4 times as fast.
+        lookups in small batches are then about 1.4 times as fast.
         """
         try:
             with naming(path), open(path, "rb") as file:

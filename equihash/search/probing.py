@@ -100,7 +100,7 @@ def neighbour_codes(codes: ArrayLike, radius: int) -> np.ndarray:
     References
     ----------
     M. Norouzi, A. Punjani and D. J. Fleet, "Fast Search in Hamming Space with Multi-Index Hashing", CVPR 2012: how many
-    look-ups a Hamming radius takes.
+    lookups a Hamming radius takes.
     """
     codes = as_codes(codes)
     nb_bits = 8 * codes.shape[1]

@@ -1,4 +1,4 @@
-"""DCH: similar pairs come to lie within a small Hamming distance, for look-ups within a radius."""
+"""DCH: similar pairs come to lie within a small Hamming distance, for lookups within a radius."""
 
 import numpy as np
 import torch
