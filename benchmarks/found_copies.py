@@ -1,16 +1,18 @@
-"""What find_copies.py found among the pictures of `prepare_data.py dead_leaves --nb_copies`, where copies are known.
+"""What find_copies.py found where the copies are known: `prepare_data.py dead_leaves --nb_copies`, photo_folder.py.
 
 python benchmarks/found_copies.py data/experiments/.../copies.json
 """
 
+import argparse
 import json
-import sys
 from itertools import combinations
 from pathlib import Path
 
 
 def main():
-    content = json.loads(Path(sys.argv[1]).read_text())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", type=Path, help="copies.json, as find_copies.py writes it")
+    content = json.loads(parser.parse_args().groups.read_text())
     groups = [[Path(picture["path"]).name for picture in group] for group in content["groups"]]
     pairs = [pair for group in groups for pair in combinations(group, 2)]
     found = sum(one == other for one, other in pairs)
