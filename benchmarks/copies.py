@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from equihash.copies.collection import SUFFIXES  # noqa: E402
 from equihash.copies.encoder import PictureEncoder  # noqa: E402
 from equihash.experiment import Experiment  # noqa: E402
 from equihash.image_files import list_image_files, read_image  # noqa: E402
@@ -318,9 +320,14 @@ def main():
     parser.add_argument("-i", "--variant_id", type=int)
     parser.add_argument("--pairs", type=int, metavar="N")
     arguments = parser.parse_args()
+    needed = ("imagehash", "pdqhash") * bool(arguments.photos) + ("faiss",) * bool(arguments.pairs)
+    if missing := [name for name in needed if not find_spec(name)]:
+        parser.error(f"{', '.join(missing)} must be installed: pip install imagehash pdqhash faiss-cpu")
     if arguments.photos:
         photos = [folder / name for folder in arguments.photos for name in list_image_files(folder)]
-        photos = [path for path in photos if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+        photos = [path for path in photos if path.name.lower().endswith(SUFFIXES)]
+        if len(photos) < 2:
+            parser.error("--photos must have two pictures or more")
         photos = photos[:: max(len(photos) // arguments.most, 1)] if arguments.most else photos
         experiment = Experiment("PictureCopies", arguments.model, arguments.variant, arguments.variant_id)
         compare(PictureEncoder(experiment, "cpu"), photos)

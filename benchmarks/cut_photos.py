@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from equihash.copies.collection import SUFFIXES  # noqa: E402
 from equihash.image_files import list_image_files, read_image  # noqa: E402
 from equihash.progress import progress_bar  # noqa: E402
 
@@ -32,8 +33,11 @@ def main():
     parser.add_argument("source", type=Path)
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
+    names = [name for name in list_image_files(arguments.source) if name.lower().endswith(SUFFIXES)]
+    if not names:
+        parser.error(f"{arguments.source} has no pictures")
+    paths = [arguments.source / name for name in names]
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    paths = [arguments.source / name for name in list_image_files(arguments.source)]
     with Pool() as pool:
         work = pool.imap_unordered(partial(cut, folder=arguments.folder), enumerate(paths), 16)
         for _ in progress_bar(work, total=len(paths), unit="photo"):

@@ -7,20 +7,21 @@ fairly if it was not trained on these; the others, as many as are needed, only f
 """
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from equihash.copies.collection import SUFFIXES  # noqa: E402
 from equihash.image_files import list_image_files, read_image  # noqa: E402
 from equihash.prepare.dead_leaves import edited_copy  # noqa: E402
 
 
 def photos_of(folders, rng):
-    """The paths of all JPEG files, shuffled."""
-    paths = [folder / name for folder in folders for name in list_image_files(folder) if name.lower().endswith(".jpg")]
+    """The paths of all pictures, shuffled."""
+    paths = [folder / name for folder in folders for name in list_image_files(folder)]
+    paths = [path for path in paths if path.name.lower().endswith(SUFFIXES)]
     return [paths[place] for place in rng.permutation(len(paths))]
 
 
@@ -37,12 +38,15 @@ def main():
     photos = photos_of(arguments.photos, rng)
     if len(photos) < arguments.nb_copies:
         parser.error(f"there are {len(photos)} photos; --nb_copies must be that or less")
+    if arguments.folder.exists():
+        parser.error(f"{arguments.folder} exists already")
     (arguments.folder / "copies").mkdir(parents=True)
     for number, path in enumerate((photos + photos_of(arguments.others, rng))[: arguments.nb_pictures]):
         name = f"{number:06}.jpg"
-        shutil.copyfile(path, arguments.folder / name)
+        image = read_image(path)
+        image.save(arguments.folder / name, quality=95)
         if number < arguments.nb_copies:
-            copy = edited_copy(read_image(path), rng)
+            copy = edited_copy(image, rng)
             copy.save(arguments.folder / "copies" / name, quality=int(rng.integers(40, 90)))
 
 

@@ -300,9 +300,10 @@ def test_all_stages(trained):
     assert (trained.folder / home / "instances.png").is_file()
 
 
-def test_the_variant_of_the_demonstration(trained):
-    table = REPOSITORY / "configs" / "PictureCopies" / "ShannonHamming" / "demonstration.json"
-    assert json.loads(table.read_text())[1][0] == "demonstration"
-    output = trained.check("train.py PictureCopies ShannonHamming -v demonstration -i 0 --show_config")
-    assert "data/demonstration/banks" in output
+@pytest.mark.parametrize("variant", ["demonstration", "photos"])
+def test_the_variants_that_the_documentation_trains(trained, variant):
+    table = REPOSITORY / "configs" / "PictureCopies" / "ShannonHamming" / f"{variant}.json"
+    assert json.loads(table.read_text())[1][0] == variant
+    output = trained.check(f"train.py PictureCopies ShannonHamming -v {variant} -i 0 --show_config")
+    assert f"data/{variant}/banks" in output
     assert edits.EDITS.keys() == json.loads(output)["loader_kwargs"]["edits"].keys()
