@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from equihash.command_line import run  # noqa: E402
 from equihash.copies.collection import SUFFIXES  # noqa: E402
 from equihash.copies.encoder import PictureEncoder  # noqa: E402
 from equihash.experiment import Experiment  # noqa: E402
@@ -336,4 +337,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
