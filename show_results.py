@@ -1,4 +1,5 @@
-"""Collect the results of a database over models, variant tables and seeds: one table, and pictures of the ablations.
+"""Collect the results of a database over models, variant tables and seeds: one table, and pictures of the ablations
+and of all models.
 
 python show_results.py FastMnistMosaic 10MDB
 python show_results.py FastMnistMosaic 10MDB ShannonHamming -v lambda_ablation --format markdown > table.md
@@ -12,6 +13,7 @@ from equihash.evaluation.collect import collect
 from equihash.paths import split_and_database
 from equihash.report.ablation import draw_ablations
 from equihash.report.comparison import format_lines
+from equihash.report.trade_off import draw_comparison
 
 
 def parse_arguments():
@@ -29,7 +31,9 @@ def main():
         raise UserError(f"no results of {args.database_name} yet; make some: {'; '.join(missing)}")
     print(format_lines(found.lines, args.format))
     # what is not the table, so that the table can go to a file
-    for path in draw_ablations(args.task, split_and_database(args.which, args.database_name), found.lines):
+    database = split_and_database(args.which, args.database_name)
+    ablations = draw_ablations(args.task, database, found.lines)
+    for path in [*ablations, *draw_comparison(args.task, database, args.variant, found.lines)]:
         print(f"drawn: {path}", file=sys.stderr)
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)

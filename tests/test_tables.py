@@ -25,13 +25,13 @@ HOME = "data/experiments/FastMnistMosaic/HashNet"
 SHOW = "show_results.py FastMnistMosaic TINY"
 
 
-def own_table(workspace, table):
-    """Give the workspace configurations of its own, with the variant table HashNet/tiny."""
+def own_table(workspace, table, model="HashNet"):
+    """Give the workspace configurations of its own, with the variant table `tiny` of a model."""
     configs = workspace.folder / "configs"
     if configs.is_symlink():
         configs.unlink()
         shutil.copytree(REPOSITORY / "configs", configs)
-    (configs / "FastMnistMosaic" / "HashNet" / "tiny.json").write_text(json.dumps(table))
+    (configs / "FastMnistMosaic" / model / "tiny.json").write_text(json.dumps(table))
 
 
 def train(rows, *overrides):
@@ -67,13 +67,25 @@ def test_a_whole_table(workspace):
     workspace.refuse(["train.py", "FastMnistMosaic", "HashNet", "-i", "all"], "name the table with -v")
 
 
-def put(workspace, name, prr, icr, lookups=(1, 64), **more):
+def put(workspace, name, prr, icr, lookups=(1, 64), model="HashNet", **more):
     """Write a results.json."""
     fixed = {"false_positive_rate": 0.1, "recall": 0.5}
-    rows = {str(n): {"perfect_retrieval_rate": prr * (1 + (n > 1)), **fixed} for n in lookups}
-    results = {"task": "FastMnistMosaic", "model": "HashNet", "name": name, **rows["1"], "lookups": rows}
+    rows = {
+        str(n): {"perfect_retrieval_rate": prr * (1 + (n > 1)), "irrelevant_per_query": n - 1, **fixed} for n in lookups
+    }
+    results = {"task": "FastMnistMosaic", "model": model, "name": name, **rows["1"], "lookups": rows}
     results |= {"irrelevant_collision_rate": icr, "relevant_collision_rate": None, **more}
-    path = workspace.folder / HOME / name / "current" / "test_TINY" / "results.json"
+    path = (
+        workspace.folder
+        / "data"
+        / "experiments"
+        / "FastMnistMosaic"
+        / model
+        / name
+        / "current"
+        / "test_TINY"
+        / "results.json"
+    )
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(results))
 
@@ -105,6 +117,21 @@ def test_show_results(collected):
     assert "  main" in output.splitlines()[2] and "missing: HashNet: " not in output
     assert "not of the same labels" in output
     assert "main" not in collected.check(f"{SHOW} -v tiny").replace("s1", "").split("missing")[0]
+
+
+@pytest.mark.pictures
+def test_all_models_in_one_picture(collected):
+    """One line a model; seeds of one configuration are named by what their names share."""
+    assert "comparison" not in collected.check(SHOW)
+    own_table(collected, [TABLE[0][:2], ["best_s1", 1], ["best_s2", 2]], "DCH")
+    for name, rate in (("best_s1", 0.3), ("best_s2", 0.5)):
+        put(collected, name, rate, 0, model="DCH")
+    output = collected.check(f"{SHOW} -v tiny")
+    assert [line.split()[:4] for line in output.splitlines() if line.startswith("  best")] == [
+        ["best", "1", "2", ".400*±.141"]
+    ]
+    path = "data/experiments/FastMnistMosaic/comparison_tiny_test_TINY.png"
+    assert f"drawn: {path}" in output and (collected.folder / path).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_other_formats(collected):

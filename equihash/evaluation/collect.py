@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from os.path import commonprefix
 
 import numpy as np
 
 from equihash.config import read_variants
 from equihash.errors import Remedy, UserError, nearest
-from equihash.evaluation.metrics import Answers, columns
+from equihash.evaluation.metrics import METRICS, Answers
 from equihash.evaluation.results import fingerprints_of
 from equihash.experiment import DatabaseFiles, Experiment
 from equihash.files import read_json
@@ -28,7 +29,7 @@ class Line:
     nb_seeds
         Runs that have results.
     mean, spread
-        Of each metric, over the runs; the spread is the sample standard deviation, NaN of one run.
+        Of each metric that a run has, over the runs; the spread is the sample standard deviation, NaN of one run.
     """
 
     model: str
@@ -154,26 +155,33 @@ def _lines(table):
             groups.setdefault(same, []).append(row)
     lines = []
     for rows in groups.values():
-        name, value = table.results[rows[0]]["name"], values[rows[0]] if values else None
+        name = _shared_name([table.results[row]["name"] for row in rows])
+        value = values[rows[0]] if values else None
         if len(set(map(str, values))) < len(values):  # several seeds a value
             name = f"{key.split(':')[-1]} {value}"
         metrics = [_metrics(table.results[row]) for row in rows]
         for nb_lookups in sorted({number for each in metrics for number in each}):
             runs = [each[nb_lookups] for each in metrics if nb_lookups in each]
-            numbers = {metric.key: [run.get(metric.key, math.nan) for run in runs] for metric in columns(runs)}
+            keys = dict.fromkeys(key for run in runs for key in run)
+            numbers = {key: [run.get(key, math.nan) for run in runs] for key in keys}
             mean = {metric: float(np.mean(each)) for metric, each in numbers.items()}
             spread = {m: float(np.std(each, ddof=1)) if len(runs) > 1 else math.nan for m, each in numbers.items()}
             lines.append(Line(table.model, table.variant or "", name, value, nb_lookups, len(runs), mean, spread))
     return lines
 
 
+def _shared_name(names):
+    """What the names of runs that differ in their seed have in common: of "best_s1" and "best_s2" it is "best"."""
+    return names[0] if len(names) == 1 else commonprefix(names).rpartition("_")[0] or names[0]
+
+
 def _metrics(results):
-    """Metrics by number of lookups: {int: {str: float}}, NaN for what is null or missing."""
+    """Metrics by number of lookups: {int: {str: float}}, NaN for what is null."""
     by_lookups = {int(number): row for number, row in results.get("lookups", {}).items()} | {1: results}
     metrics = {}
     for number, row in by_lookups.items():
-        values = {metric.key: row.get(metric.key) for metric in columns([row]) if number == 1 or metric.of is Answers}
-        metrics[number] = {key: math.nan if value is None else float(value) for key, value in values.items()}
+        known = [key for key, metric in METRICS.items() if key in row and (number == 1 or metric.of is Answers)]
+        metrics[number] = {key: math.nan if row[key] is None else float(row[key]) for key in known}
     return metrics
 
 

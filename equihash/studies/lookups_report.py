@@ -1,15 +1,15 @@
 """The study of lookups as a table and a picture."""
 
-from itertools import cycle
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
 from equihash.evaluation.metrics import METRICS
 from equihash.report.drawing import figure_file, plain
 from equihash.report.tables import markdown, size_text
+from equihash.report.trade_off import draw_trade_off
 from equihash.studies.lookups import Row
 
 BEYOND = (10**9, 10**11)  # sizes that are predicted
@@ -85,7 +85,11 @@ def draw_study(path: Path, rows: list[Row], title: str):
         for line in axes:
             line[0].set_ylabel(PRR.name)
         axes.flat[0].legend(title="lookups", fontsize=7, title_fontsize=7, ncols=2)
-        _draw_trade(axes.flat[len(names)], rows)
+        axis = axes.flat[len(names)]
+        draw_trade_off(
+            axis, {name: [(row.irrelevant, row.recall) for row in rows if row.name == name] for name in names}
+        )
+        axis.set_title(f"1 to {numbers[-1]} lookups, {size_text(max(rows[0].rates))} items", fontsize=10)
         for axis in axes.flat[: len(names) + 1]:
             axis.set_ylim(0, 1)
             axis.grid(alpha=0.3)
@@ -102,19 +106,6 @@ def _draw_sizes(axis, row, colour):
         between = np.geomspace(first, last, 100)
         label = str(row.nb_lookups) if style == "-" else None
         axis.plot(between, row.prediction(between), style, color=colour, linewidth=1.2, label=label)
-
-
-def _draw_trade(axis, rows):
-    for name, mark in zip(_names(rows), cycle("os^Dvp")):
-        points = [(row.irrelevant, row.recall) for row in rows if row.name == name]
-        axis.plot(*zip(*points), f"{mark}-", markersize=4, linewidth=1, label=plain(name))
-    axis.set_xscale("log")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    most, largest = max(row.nb_lookups for row in rows), max(rows[0].rates)
-    axis.set_title(f"1 to {most} lookups, {size_text(largest)} items", fontsize=10)
-    axis.set_xlabel("irrelevant items a query", fontsize=8)
-    axis.set_ylabel(RECALL.name, fontsize=8)
-    axis.legend(fontsize=6)
 
 
 def _names(rows):
