@@ -130,7 +130,7 @@ def test_all_models_in_one_picture(collected):
     assert [line.split()[:4] for line in output.splitlines() if line.startswith("  best")] == [
         ["best", "1", "2", ".400*±.141"]
     ]
-    path = "data/experiments/FastMnistMosaic/comparison_tiny_test_TINY.png"
+    path = "data/experiments/FastMnistMosaic/comparison_tiny_TINY.png"
     assert f"drawn: {path}" in output and (collected.folder / path).read_bytes().startswith(b"\x89PNG")
 
 
