@@ -122,6 +122,22 @@ def test_pooling_of_any_shape_and_its_gradients(shape):
         assert torch.equal(max_pool(images, norm.train()), norm(F.relu(F.max_pool2d(images, 2))))
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_pooling_in_training_is_that_of_torch_to_the_bit(precision):
+    """Of equals the first is the maximum, and nothing goes back to what ReLU dropped."""
+    torch.manual_seed(0)
+    values = torch.randint(-3, 3, (7, 16, 10, 6)).to(precision).contiguous(memory_format=torch.channels_last)
+    slopes = torch.randn(7, 16, 5, 3).to(precision)
+    results = []
+    for pool in (lambda images: max_pool(images, nn.Identity()), lambda images: F.relu(F.max_pool2d(images, 2))):
+        images = values.clone().requires_grad_()
+        output = pool(images)
+        results.append((output, *torch.autograd.grad(output, images, slopes)))
+    (output, gradient), (expected_output, expected_gradient) = results
+    assert output.is_contiguous(memory_format=torch.channels_last) and gradient.dtype == precision
+    assert torch.equal(output, expected_output) and torch.equal(gradient, expected_gradient)
+
+
 def test_first_layer_where_there_is_no_code_for_it():
     conv, norm = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)
     images = torch.randn(2, 9, 9, requires_grad=True)
