@@ -11,8 +11,7 @@ def max_pool(images: torch.Tensor, norm: nn.BatchNorm2d | nn.Identity) -> torch.
     """norm(ReLU(max_pool(images))), the pooling 2 x 2.
 
     Images (n, channels, height, width) become (n, channels, height // 2, width // 2) of the same dtype. On the CPU
-    this takes a fraction of the time of PyTorch's operations one by one. The results are the same in training; in
-    evaluation they differ by rounding.
+    this takes a fraction of the time of PyTorch's operations one by one. The results differ only by rounding.
     """
     plain = images.device.type != "cpu" or images.dtype not in (torch.float32, torch.bfloat16)
     if plain or not _max_pool.takes(tuple(images.shape)):
