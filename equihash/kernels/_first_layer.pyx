@@ -3,8 +3,8 @@
 
 The convolution's output is 16 times the size of its input, and three quarters of it are dropped by the pooling. Here it
 never leaves the registers. What is kept may be stored as bfloat16; the sums of batch norm are taken on the way.
-Channels are the fastest axis of all arrays; 8 of them make a vector, or 16 in `evaluate`, which computes no more than
-a trained network needs.
+Channels are the fastest axis of all arrays; 8 of them make a vector, or 16 on a processor with AVX-512. `evaluate`
+computes no more than a trained network needs.
 """
 
 from cython.parallel cimport prange
@@ -171,6 +171,144 @@ cdef extern from *:
 
     static int has_avx512(void) { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"); }
 
+    /* The 48 channels of two neighbours of the output are three vectors of 16. */
+    #define WIDE 3
+
+    __attribute__((target("avx512f,avx512dq")))
+    static inline __m512 load16(const void *array, int i, int bfloat16) {
+        if (!bfloat16) return _mm512_loadu_ps((const float *)array + 16 * i);
+        __m256i bits = _mm256_loadu_si256((const __m256i *)((const uint16_t *)array + 16 * i));
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+    }
+
+    __attribute__((target("avx512f,avx512dq")))
+    static inline void store16(void *array, int i, int bfloat16, __m512 value) {
+        if (!bfloat16) {
+            _mm512_storeu_ps((float *)array + 16 * i, value);
+            return;
+        }
+        __m512i bits = _mm512_castps_si512(value);
+        __m512i is_odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+        bits = _mm512_add_epi32(bits, _mm512_add_epi32(is_odd, _mm512_set1_epi32(0x7fff)));
+        __m256i halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
+        _mm256_storeu_si256((__m256i *)((uint16_t *)array + 16 * i), halves);
+    }
+
+    /* Sums of the channels of both neighbours. */
+    static void fold(const float *both, float *sums) {
+        for (int c = 0; c < CHANNELS; c++) sums[c] = both[c] + both[c + CHANNELS];
+    }
+
+    /* conv_pool, two neighbours at once. In `results` each channel is there twice, for the columns of a square. */
+    __attribute__((target("avx512f,avx512dq")))
+    static void conv_pool_wide(const float *image, const float *weight, const float *bias, int rows, int columns,
+                               int bfloat16, void *pooled, uint8_t *kept, float *sums) {
+        const int stride = columns + SIDE - 1;
+        const __m512i twice = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+        const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+        const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        __m512 weights[SIDE * SIDE][VECTORS], offsets[VECTORS], total[2][WIDE];
+        for (int v = 0; v < VECTORS; v++) {
+            for (int n = 0; n < SIDE * SIDE; n++)
+                weights[n][v] = _mm512_permutexvar_ps(
+                    twice, _mm512_castps256_ps512(_mm256_loadu_ps(weight + n * CHANNELS + 8 * v)));
+            offsets[v] = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(bias + 8 * v)));
+            total[0][v] = total[1][v] = _mm512_setzero_ps();
+        }
+        int number = 0;
+        for (int y = 0; y < rows / 2; y++)
+            for (int x = 0; x < columns / 2; x += 2) {
+                const float *corner = image + 2 * y * stride + 2 * x;
+                __m512 results[2][2][VECTORS];                                      /* row, neighbour, channels */
+                UNROLL for (int n = 0; n < 4; n++)
+                    UNROLL for (int v = 0; v < VECTORS; v++) results[n / 2][n % 2][v] = offsets[v];
+                UNROLL for (int i = 0; i < SIDE; i++)
+                    UNROLL for (int j = 0; j < SIDE; j++)
+                        UNROLL for (int n = 0; n < 4; n++) {
+                            double columns_of_square;
+                            memcpy(&columns_of_square, corner + (i + n / 2) * stride + j + n % 2 * 2, sizeof(double));
+                            const __m512 pixels = _mm512_castpd_ps(_mm512_set1_pd(columns_of_square));
+                            UNROLL for (int v = 0; v < VECTORS; v++)
+                                results[n / 2][n % 2][v] =
+                                    _mm512_fmadd_ps(pixels, weights[i * SIDE + j][v], results[n / 2][n % 2][v]);
+                        }
+                UNROLL for (int k = 0; k < WIDE; k++, number++) {
+                    const int a = 2 * k, b = 2 * k + 1;
+                    __m512 best = _mm512_setzero_ps();
+                    __m512i which = _mm512_setzero_si512();
+                    UNROLL for (int place = 0; place < 4; place++) {
+                        const __m512 *row = results[place / 2][0];                  /* of both neighbours */
+                        __m512 next = _mm512_permutex2var_ps(row[a], place % 2 ? odd : even, row[b]);
+                        __mmask16 larger = place ? _mm512_cmp_ps_mask(next, best, _CMP_GT_OQ) : 0xffff;
+                        best = _mm512_mask_mov_ps(best, larger, next);
+                        which = _mm512_mask_mov_epi32(which, larger, _mm512_set1_epi32(place));
+                    }
+                    __mmask16 dropped = _mm512_cmp_ps_mask(best, _mm512_setzero_ps(), _CMP_LE_OQ);
+                    best = _mm512_maskz_mov_ps(~dropped, best);
+                    which = _mm512_mask_mov_epi32(which, dropped, _mm512_set1_epi32(NONE));
+                    store16(pooled, number, bfloat16, best);
+                    _mm_storeu_si128((__m128i *)kept + number, _mm512_cvtepi32_epi8(which));
+                    total[0][k] = _mm512_add_ps(total[0][k], best);
+                    total[1][k] = _mm512_fmadd_ps(best, best, total[1][k]);
+                }
+            }
+        fold((const float *)total[0], sums);
+        fold((const float *)total[1], sums + CHANNELS);
+    }
+
+    /* conv_pool_backward, two neighbours at once. */
+    __attribute__((target("avx512f,avx512dq")))
+    static void conv_pool_backward_wide(const float *image, const void *gradient, const void *pooled,
+                                        const uint8_t *kept, const float *factors, int rows, int columns,
+                                        int bfloat16, float *weight, float *bias) {
+        const int stride = columns + SIDE - 1;
+        float abc[3][2 * CHANNELS], sums[2 * CHANNELS];
+        __m512 slopes[LARGEST / 4][WIDE], bias_sums[WIDE];
+        __m512i places[LARGEST / 4][WIDE];                                          /* in the 2 x 4 pixels of both */
+        for (int n = 0; n < 6; n++) memcpy(abc[n / 2] + n % 2 * CHANNELS, factors + n / 2 * CHANNELS, 4 * CHANNELS);
+        for (int k = 0; k < WIDE; k++) bias_sums[k] = _mm512_setzero_ps();
+        memset(weight, 0, SIDE * SIDE * CHANNELS * sizeof *weight);
+        int number = 0;
+        for (int y = 0; y < rows / 2; y++) {
+            for (int x = 0; x < columns / 4; x++)
+                UNROLL for (int k = 0; k < WIDE; k++, number++) {
+                    __m512 slope = load16(pooled, number, bfloat16);
+                    slope = _mm512_fmadd_ps(slope, _mm512_loadu_ps(abc[1] + 16 * k), _mm512_loadu_ps(abc[2] + 16 * k));
+                    slope = _mm512_fmadd_ps(load16(gradient, number, bfloat16), _mm512_loadu_ps(abc[0] + 16 * k), slope);
+                    __m512i place = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)kept + number));
+                    __mmask16 is_kept = _mm512_cmpneq_epi32_mask(place, _mm512_set1_epi32(NONE));
+                    slopes[x][k] = _mm512_maskz_mov_ps(is_kept, slope);
+                    bias_sums[k] = _mm512_add_ps(bias_sums[k], slopes[x][k]);
+                    /* row 4, neighbour 2, column 1 */
+                    __m512i lower = _mm512_slli_epi32(_mm512_and_si512(place, _mm512_set1_epi32(2)), 1);
+                    __m512i right = _mm512_and_si512(place, _mm512_set1_epi32(1));
+                    const __mmask16 second = k == 0 ? 0 : k == 1 ? 0xff00 : 0xffff;
+                    places[x][k] = _mm512_add_epi32(_mm512_add_epi32(lower, right),
+                                                    _mm512_maskz_set1_epi32(second, 2));
+                }
+            for (int i = 0; i < SIDE; i++) {
+                const float *upper = image + (2 * y + i) * stride, *lower = upper + stride;
+                __m512 products[SIDE][WIDE];
+                UNROLL for (int j = 0; j < SIDE; j++)
+                    UNROLL for (int k = 0; k < WIDE; k++) products[j][k] = _mm512_setzero_ps();
+                for (int x = 0; x < columns / 4; x++)
+                    UNROLL for (int j = 0; j < SIDE; j++) {
+                        __m256 pixels = _mm256_castps128_ps256(_mm_loadu_ps(upper + 4 * x + j));
+                        pixels = _mm256_insertf128_ps(pixels, _mm_loadu_ps(lower + 4 * x + j), 1);
+                        UNROLL for (int k = 0; k < WIDE; k++) {
+                            __m512 pixel = _mm512_permutexvar_ps(places[x][k], _mm512_castps256_ps512(pixels));
+                            products[j][k] = _mm512_fmadd_ps(slopes[x][k], pixel, products[j][k]);
+                        }
+                    }
+                for (int j = 0; j < SIDE; j++) {
+                    fold((const float *)products[j], sums);
+                    for (int c = 0; c < CHANNELS; c++) weight[(i * SIDE + j) * CHANNELS + c] += sums[c];
+                }
+            }
+        }
+        fold((const float *)bias_sums, bias);
+    }
+
     /* One image: scale * ReLU(max_pool(conv(image))) + shift. constants: (SIDE * SIDE + 3, PADDED), the weight as above,
        bias, scale and shift. Two neighbours of the output at once, so that each weight that is loaded is used 8 times. */
     __attribute__((target("avx512f,avx512dq")))
@@ -211,6 +349,11 @@ cdef extern from *:
     }
     #else
     static int has_avx512(void) { return 0; }
+    static void conv_pool_wide(const float *image, const float *weight, const float *bias, int rows, int columns,
+                               int bfloat16, void *pooled, uint8_t *kept, float *sums) {}
+    static void conv_pool_backward_wide(const float *image, const void *gradient, const void *pooled,
+                                        const uint8_t *kept, const float *factors, int rows, int columns,
+                                        int bfloat16, float *weight, float *bias) {}
     static void conv_pool_scale(const float *image, const float *constants, int rows, int columns, int bfloat16,
                                 void *output) {}
     #endif
@@ -228,12 +371,22 @@ cdef extern from *:
                             const float *factors, int rows, int columns, int bfloat16, float *weight,
                             float *bias) noexcept nogil
     bint has_avx512() noexcept nogil
+    void conv_pool_wide(const float *image, const float *weight, const float *bias, int rows, int columns,
+                        int bfloat16, void *pooled, uint8_t *kept, float *sums) noexcept nogil
+    void conv_pool_backward_wide(const float *image, const void *gradient, const void *pooled, const uint8_t *kept,
+                                 const float *factors, int rows, int columns, int bfloat16, float *weight,
+                                 float *bias) noexcept nogil
     void conv_pool_scale(const float *image, const float *constants, int rows, int columns, int bfloat16,
                          void *output) noexcept nogil
 
 ctypedef fused number:
     float
     short                                  # the bits of a bfloat16
+
+
+cdef bint can_be_wide(int columns) noexcept:
+    """Whether two neighbours of the output can be computed at once, with the vectors of this processor."""
+    return has_avx512() and columns % 4 == 0
 
 
 def takes(tuple weight_shape, tuple image_shape):
@@ -255,9 +408,14 @@ def forward(const float[:, :, ::1] images, const float[:, :, ::1] weight, const 
     """
     cdef Py_ssize_t n
     cdef int rows = 2 * pooled.shape[1], columns = 2 * pooled.shape[2], bfloat16 = number is short
+    cdef bint wide = can_be_wide(columns)
     for n in prange(images.shape[0], nogil=True, schedule="static"):
-        conv_pool(&images[n, 0, 0], &weight[0, 0, 0], &bias[0], rows, columns, bfloat16, &pooled[n, 0, 0, 0],
-                  &kept[n, 0, 0, 0], &sums[n, 0, 0])
+        if wide:
+            conv_pool_wide(&images[n, 0, 0], &weight[0, 0, 0], &bias[0], rows, columns, bfloat16,
+                           &pooled[n, 0, 0, 0], &kept[n, 0, 0, 0], &sums[n, 0, 0])
+        else:
+            conv_pool(&images[n, 0, 0], &weight[0, 0, 0], &bias[0], rows, columns, bfloat16, &pooled[n, 0, 0, 0],
+                      &kept[n, 0, 0, 0], &sums[n, 0, 0])
 
 
 def scale_and_shift(const number[:, :, :, ::1] pooled, const float[::1] scale, const float[::1] shift,
@@ -286,14 +444,20 @@ def backward(const float[:, :, ::1] images, const number[:, :, :, ::1] gradient,
     """
     cdef Py_ssize_t n
     cdef int rows = 2 * pooled.shape[1], columns = 2 * pooled.shape[2], bfloat16 = number is short
+    cdef bint wide = can_be_wide(columns)
     for n in prange(images.shape[0], nogil=True, schedule="static"):
-        conv_pool_backward(&images[n, 0, 0], &gradient[n, 0, 0, 0], &pooled[n, 0, 0, 0], &kept[n, 0, 0, 0],
-                           &factors[0, 0], rows, columns, bfloat16, &weight[n, 0, 0, 0], &bias[n, 0])
+        if wide:
+            conv_pool_backward_wide(&images[n, 0, 0], &gradient[n, 0, 0, 0], &pooled[n, 0, 0, 0],
+                                    &kept[n, 0, 0, 0], &factors[0, 0], rows, columns, bfloat16,
+                                    &weight[n, 0, 0, 0], &bias[n, 0])
+        else:
+            conv_pool_backward(&images[n, 0, 0], &gradient[n, 0, 0, 0], &pooled[n, 0, 0, 0], &kept[n, 0, 0, 0],
+                               &factors[0, 0], rows, columns, bfloat16, &weight[n, 0, 0, 0], &bias[n, 0])
 
 
 def can_evaluate(tuple image_shape):
     """Whether `evaluate` runs on this processor, on images (n, height, width) that the code `takes`."""
-    return has_avx512() and (image_shape[2] - KERNEL_SIDE + 1) % 4 == 0
+    return can_be_wide(image_shape[2] - KERNEL_SIDE + 1)
 
 
 def evaluate(const float[:, :, ::1] images, const float[:, ::1] constants, number[:, :, :, ::1] output):
