@@ -56,6 +56,15 @@ def check_map_arguments(args):
         raise UserError("--map reads the fingerprints of all shards: leave out --shard, and give it with the sum")
 
 
+def lacking(files, encode):
+    """What a row of a table lacks to be evaluated, and the command that makes it; None if nothing."""
+    if not files.experiment.state_path.is_file():
+        return f"not trained: {command(Remedy('train', files.experiment))}"
+    if not encode and not files.fingerprints.is_file():
+        return f"not encoded: {command(Remedy('encode_database and build_index', files))}"
+    return None
+
+
 def main():
     args = parse_arguments()
     if min(args.nb_lookups) < 1:
@@ -72,9 +81,12 @@ def main():
     device = select_device(args.device)
     precision = select_precision(args.precision, device)
     experiments = experiments_from_arguments(args, checkpoint=args.load_checkpoint)
-    trained = [experiment for experiment in experiments if experiment.state_path.is_file()] or experiments
-    for experiment in trained:
-        files = DatabaseFiles(experiment, args.database_name, args.which)
+    databases = [DatabaseFiles(experiment, args.database_name, args.which) for experiment in experiments]
+    lacks = [lacking(files, args.encode) for files in databases]
+    there_is_one = not all(lacks)  # else the first says what is wrong
+    for files, lack in zip(databases, lacks):
+        if lack and there_is_one:
+            continue
         if args.encode:
             encode_database(files, device, precision)
             build_index(files)
@@ -84,9 +96,8 @@ def main():
             all_results.append(report(files, nb_lookups, args.nb_shards, args.map or 0))
     if all_results:
         print(results_table(all_results))
-    for experiment in experiments:
-        if experiment not in trained:
-            print(f"left out, not trained: {command(Remedy('train', experiment))}")
+    for lack in filter(None, lacks):
+        print(f"left out, {lack}")
 
 
 if __name__ == "__main__":

@@ -246,6 +246,11 @@ def test_variants_evaluate_together_and_after_training(workspace):
     output = workspace.check(f"{command} -i all")
     assert "s3210_l0.005, 1 lookup" in output and "s3210_l0.006, 1 lookup" in output
     assert output.count("left out, not trained") == 53 and "ShannonHamming -v lambda_ablation -i 1\n" in output
+    folder_of(workspace, "TINY", "ShannonHamming", "s3210_l0.005").rename(workspace.folder / "elsewhere")
+    output = workspace.check(f"{command} -i all")
+    assert "s3210_l0.006, 1 lookup" in output and "s3210_l0.005, 1 lookup" not in output
+    remedy = "encode.py FastMnistMosaic TINY ShannonHamming -v lambda_ablation -i 0 --build_index"
+    assert f"left out, not encoded: python {remedy}\n" in output
     workspace.refuse(
         f"{command} -i 7", "s3212_l0.006", "train.py FastMnistMosaic ShannonHamming -v lambda_ablation -i 7"
     )

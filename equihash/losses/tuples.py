@@ -28,7 +28,7 @@ def covering_tuples(
     n, k, cover
         cover < k <= n.
     random_state
-        Read further than what is used.
+        How far it is read is not specified.
     minimum_number
         More than C(n, k) stands for all tuples.
 
