@@ -24,7 +24,7 @@ def main():
     command.add_argument("--split", choices=SPLITS, help="which bank (only --download can do without: all three)")
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--source", metavar="FOLDER", help="take the centres of all pictures in a folder")
-    source.add_argument("--download", action="store_true", help=f"fetch {openimages.REPOSITORY} (9.7 GB a split)")
+    source.add_argument("--download", action="store_true", help=f"fetch {openimages.REPOSITORY} (9.7 GB per split)")
     command.add_argument("-f", "--force", action="store_true", help="replace a bank that is there")
     command.set_defaults(prepare=prepare_open_images)
 

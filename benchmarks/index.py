@@ -265,7 +265,7 @@ def billion(folder, size, memory_limit):
         step("build from file", build, source, out, memory_limit)
         print(
             f"files: codes {source.stat().st_size / 2**30:.2f} GiB, index {out.stat().st_size / 2**30:.2f} GiB, "
-            f"{out.stat().st_size / size:.2f} bytes an item"
+            f"{out.stat().st_size / size:.2f} bytes per item"
         )
         for name, cold in (("lookups, cold", True), ("lookups, warm", False)):
             load, first, again = step(name, look_up, out, size, cold)

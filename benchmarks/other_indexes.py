@@ -152,7 +152,7 @@ def rate(function, queries, runs):
 
 
 def measure(kind, numbers, size, runs):
-    """Seconds to build, bytes an item, exact lookups a second, queries within 2 bits a second, us of one lookup."""
+    """Seconds to build, bytes per item, exact lookups a second, queries within 2 bits a second, us of one lookup."""
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 256, (size, 8), dtype=np.uint8)
     exact, near = queries_of(codes, numbers[0], 0, rng), queries_of(codes, numbers[1], RADIUS, rng)

@@ -40,7 +40,7 @@ def draw_lookups(path: Path, results: dict):
             _band(axis, numbers, list(rows.values()), key, colour, style, METRICS[key].name)
         axis.set_xscale("log", base=2)
         axis.set_xticks(numbers, map(str, numbers))
-        axis.set_xlabel("lookups a query")
+        axis.set_xlabel("lookups per query")
 
 
 def draw_database_sizes(path: Path, results: dict):

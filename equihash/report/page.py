@@ -39,7 +39,7 @@ def _rates(curves):
 
 
 CHARTS = [
-    Picture("lookups.png", "Number of lookups", f"{_rates(OF_LOOKUPS)} against the number of lookups a query."),
+    Picture("lookups.png", "Number of lookups", f"{_rates(OF_LOOKUPS)} against the number of lookups per query."),
     Picture("database_sizes.png", "Size of the database",
             f"{_rates(OF_SIZES)} among the first 1,000, 10,000, ... items and among all: filled marks one lookup, open "
             "marks the most lookups. The queries of each size are those with a relevant item in it."),

@@ -50,7 +50,7 @@ def draw_comparison(task: str, database: str, variant: str | None, lines: list[L
 
 
 def draw_trade_off(axis: Axes, curves: dict[str, list[tuple[float, float]]]):
-    """Draw curves of points (irrelevant items a query, recall), the items on a log scale that has a place for 0."""
+    """Draw curves of points (irrelevant items per query, recall), the items on a log scale that has a place for 0."""
     colours = colormaps["tab10" if len(curves) <= 10 else "tab20"].colors
     for (name, points), mark, colour in zip(curves.items(), cycle("os^Dvp<>*P"), cycle(colours)):
         axis.plot(*zip(*points), f"{mark}-", color=colour, markersize=4, linewidth=1, label=plain(name))
@@ -58,6 +58,6 @@ def draw_trade_off(axis: Axes, curves: dict[str, list[tuple[float, float]]]):
     axis.set_xscale("symlog", linthresh=10 ** math.floor(math.log10(least)), linscale=0.3)
     axis.set_xlim(left=0)
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlabel("irrelevant items a query", fontsize=8)
+    axis.set_xlabel("irrelevant items per query", fontsize=8)
     axis.set_ylabel(RECALL.name, fontsize=8)
     axis.legend(fontsize=6)

@@ -15,7 +15,7 @@ class Row:
     Attributes
     ----------
     irrelevant
-        Irrelevant items a query, at the largest size.
+        Irrelevant items per query, at the largest size.
     rates
         The perfect retrieval rate, by size, of all queries: see `measured`.
     prediction

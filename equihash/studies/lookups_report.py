@@ -68,7 +68,7 @@ def prediction_errors(rows: list[Row]) -> str:
 
 
 def draw_study(path: Path, rows: list[Row], title: str):
-    """Draw the rate against the size, a panel a network; and the recall against the irrelevant items of all."""
+    """Draw the rate against the size, a panel per network; and the recall against the irrelevant items of all."""
     names, numbers = _names(rows), sorted({row.nb_lookups for row in rows})
     nb_columns = min(len(names) + 1, 3)
     nb_lines = -(-(len(names) + 1) // nb_columns)
