@@ -12,7 +12,7 @@ from equihash.report.tables import markdown, size_text
 from equihash.report.trade_off import draw_trade_off
 from equihash.studies.lookups import Row
 
-BEYOND = (10**9, 10**11)  # sizes that are predicted
+PREDICTED = (10**6, 10**7, 10**9, 10**11)  # sizes, where the database is smaller
 PRR, RECALL, IRRELEVANT = (METRICS[key] for key in ("perfect_retrieval_rate", "recall", "irrelevant_per_query"))
 LEGEND = f"""{PRR.name.capitalize()} by items in the database: measured, then predicted (see prediction.py).
 * marks the best number of lookups of a network."""
@@ -21,15 +21,15 @@ LEGEND = f"""{PRR.name.capitalize()} by items in the database: measured, then pr
 def format_study(rows: list[Row], form: str) -> str:
     """The table as text, `form` "terminal" or "markdown"; the best number of lookups of a network is marked."""
     sizes, before = sorted(rows[0].rates)[1:], max(rows[0].checks)
-    largest = size_text(sizes[-1])
+    largest, beyond = size_text(sizes[-1]), [size for size in PREDICTED if size > sizes[-1]]
     head = ["network", "lookups", RECALL.short, f"irrelevant, {largest}", *map(size_text, sizes)]
-    head += [f"{largest} from {size_text(before)}", f"{largest} from means", *map(size_text, BEYOND)]
+    head += [f"{largest} from {size_text(before)}", f"{largest} from means", *map(size_text, beyond)]
     mark = "**{}**" if form == "markdown" else "{}*"
     body = []
     for name in _names(rows):
         of_network = [row for row in rows if row.name == name]
         rates = np.array([
-            [*(row.rates[size] for size in sizes), row.checks[before], row.by_mean_rates, *map(row.prediction, BEYOND)]
+            [*(row.rates[size] for size in sizes), row.checks[before], row.by_mean_rates, *map(row.prediction, beyond)]
             for row in of_network
         ])  # fmt: skip
         is_best = (rates == rates.max(axis=0)) & (len(rates) > 1)
@@ -102,7 +102,7 @@ def draw_study(path: Path, rows: list[Row], title: str):
 def _draw_sizes(axis, row, colour):
     sizes = sorted(row.rates)
     axis.plot(sizes, [row.rates[size] for size in sizes], "o", color=colour, markersize=4)
-    for first, last, style in ((sizes[0], sizes[-1], "-"), (sizes[-1], BEYOND[-1], "--")):
+    for first, last, style in ((sizes[0], sizes[-1], "-"), (sizes[-1], PREDICTED[-1], "--")):
         between = np.geomspace(first, last, 100)
         label = str(row.nb_lookups) if style == "-" else None
         axis.plot(between, row.prediction(between), style, color=colour, linewidth=1.2, label=label)
