@@ -42,8 +42,8 @@ def draw_comparison(task: str, database: str, variant: str | None, lines: list[L
             for model, (_, of_model) in ranked
         })  # fmt: skip
         numbers = sorted({line.nb_lookups for _, of_model in best.values() for line in of_model})
-        of = f"{variant}, " if variant else ""
-        axis.set_title(f"{plain(f'{task}, {of}{database}')}: {', '.join(map(str, numbers))} lookups", fontsize=10)
+        title = ", ".join(dict.fromkeys(filter(None, (task, variant, database))))
+        axis.set_title(f"{plain(title)}: {', '.join(map(str, numbers))} lookups", fontsize=10)
         axis.set(ylim=(0, 1))
         axis.grid(alpha=0.3)
     return [path]
@@ -55,8 +55,9 @@ def draw_trade_off(axis: Axes, curves: dict[str, list[tuple[float, float]]]):
     for (name, points), mark, colour in zip(curves.items(), cycle("os^Dvp<>*P"), cycle(colours)):
         axis.plot(*zip(*points), f"{mark}-", color=colour, markersize=4, linewidth=1, label=plain(name))
     least = min((x for points in curves.values() for x, _ in points if x > 0), default=1)
-    axis.set_xscale("symlog", linthresh=10 ** math.floor(math.log10(least)), linscale=0.3)
-    axis.set_xlim(left=0)
+    threshold = 10 ** math.floor(math.log10(least))
+    axis.set_xscale("symlog", linthresh=threshold, linscale=0.3)
+    axis.set_xlim(left=-threshold / 4)  # so that the marks at 0 are whole
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("irrelevant items per query", fontsize=8)
     axis.set_ylabel(RECALL.name, fontsize=8)
