@@ -17,7 +17,7 @@ PRR, RECALL, IRRELEVANT = (METRICS[key] for key in ("perfect_retrieval_rate", "r
 
 
 def draw_comparison(task: str, database: str, variant: str | None, lines: list[Line]) -> list[Path]:
-    """Draw one curve a model: that of its configuration with the highest mean perfect retrieval rate.
+    """Draw one curve per model: that of its configuration with the highest mean perfect retrieval rate.
 
     Returns data/experiments/TASK/comparison_VARIANT_DATABASE.png, or nothing where there are no two models with
     results of several numbers of lookups.
