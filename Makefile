@@ -1,4 +1,4 @@
-# make quickstart   train, encode, index and evaluate on NoisyMnist mosaics, about ten minutes on two CPU cores
+# make quickstart   train, encode, index and evaluate on NoisyMnist mosaics, four to ten minutes on two CPU cores
 # make copies       find edited copies among pictures, about five minutes on two CPU cores
 # make test         run the tests
 # make test-gpu     run the tests, the benchmarks and a torchrun on this machine's GPUs
