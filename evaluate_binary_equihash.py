@@ -32,7 +32,7 @@ def parse_arguments():
     add_device_argument(parser)
     add_precision_argument(parser)
     parser.add_argument("-q", "--no_queries", action="store_true", help="only the collision rates")
-    parser.add_argument("-e", "--encode", action="store_true", help="encode and index first")
+    parser.add_argument("-e", "--encode", action="store_true", help="encode and index first (with -d and --precision)")
     parser.add_argument(
         "--nb_lookups", type=int, nargs="+", default=[1], metavar="N", help="lookups per query, by multi-probing"
     )

@@ -4,15 +4,13 @@ python generate_labels.py FastMnistMosaic 10MDB -b10000 -d10000000 -p1000000 -n1
 """
 
 from equihash.command_line import argument_parser, run
-from equihash.errors import UserError
-from equihash.files import exists
 from equihash.label_generation import generate_labels
 from equihash.paths import check_task, labels_path
 
 
 def parse_arguments():
     parser = argument_parser(__doc__)
-    parser.add_argument("task", help="folder of data/labels/, e.g. FastMnistMosaic")
+    parser.add_argument("task", help="a folder of configs/, e.g. FastMnistMosaic")
     parser.add_argument("name", help="name of the database")
     parser.add_argument("-b", "--bank_size", type=int, required=True, help="images that mosaics are made of")
     parser.add_argument("-d", "--database_size", type=int, required=True, help="items of the database")
@@ -34,9 +32,7 @@ def main():
     args = parse_arguments()
     check_task(args.task)
     path = labels_path(args.task, args.name)
-    if exists(path) and not args.force:
-        raise UserError(f"{path} exists; replace it with --force (its fingerprints must then be encoded again)")
-    generate_labels(
+    written = generate_labels(
         path,
         args.bank_size,
         tuple(args.mosaic_shape),
@@ -45,9 +41,11 @@ def main():
         args.nb_negative_queries,
         args.nb_negative_pairs,
         args.seed,
+        args.force,
     )
     nb_cells = args.mosaic_shape[0] * args.mosaic_shape[1]
-    print(f"{path}: {args.database_size:,} items of {args.bank_size}^{nb_cells} classes")
+    already = "" if written else ", there already"
+    print(f"{path}: {args.database_size:,} items of {args.bank_size}^{nb_cells} classes{already}")
 
 
 if __name__ == "__main__":

@@ -45,12 +45,12 @@ def main():
     command.add_argument("-f", "--force", action="store_true", help="replace a bank that is there")
     command.set_defaults(prepare=prepare_pictures)
 
-    text = "picture files drawn by chance, free of rights, and edited copies of them: dead leaves"
+    text = "picture files drawn at random, free of rights, and edited copies of them: dead leaves"
     command = commands.add_parser("dead_leaves", help=text, description=text)
     command.add_argument("--folder", required=True, help="where the files go")
     command.add_argument("--nb_pictures", type=int, required=True, metavar="N")
     command.add_argument("--nb_copies", type=int, default=0, metavar="N", help="edited copies, in FOLDER/copies")
-    command.add_argument("-s", "--seed", type=int, default=0, help="another one, other pictures (default: 0)")
+    command.add_argument("-s", "--seed", type=int, default=0, help="default: 0; files that are there are kept")
     command.set_defaults(prepare=prepare_dead_leaves)
 
     text = f"ready displacement maps for natural mosaics, instead of fresh ones: {perlin.PATH}"
@@ -75,6 +75,9 @@ def prepare_open_images(arguments):
     if arguments.split is None and not arguments.download:
         raise UserError(f"say with --split which bank the pictures are for: {', '.join(SPLITS)}")
     for split in SPLITS if arguments.split is None else (arguments.split,):
+        if arguments.split is None and exists(openimages.bank_path(split)) and not arguments.force:
+            print(f"{openimages.bank_path(split)} is there already")
+            continue
         path = check_absent(openimages.bank_path(split), arguments.force)
         if arguments.download:
             openimages.download_open_images(split, path)

@@ -8,9 +8,10 @@ python show_results.py FastMnistMosaic 10MDB ShannonHamming -v lambda_ablation -
 import sys
 
 from equihash.command_line import add_results_arguments, argument_parser, command, run
-from equihash.errors import UserError
+from equihash.errors import Remedy, UserError
 from equihash.evaluation.collect import collect
-from equihash.paths import split_and_database
+from equihash.files import exists
+from equihash.paths import labels_path, split_and_database
 from equihash.report.ablation import draw_ablations
 from equihash.report.comparison import format_lines
 from equihash.report.trade_off import draw_comparison
@@ -28,7 +29,10 @@ def main():
     found = collect(args.task, args.database_name, args.models, args.variant, args.which)
     missing = [f"{rows}: {command(remedy)}" for rows, remedy in found.missing]
     if not found.lines:
-        raise UserError(f"no results of {args.database_name} yet; make some: {'; '.join(missing)}")
+        labels = labels_path(args.task, args.database_name)
+        if not exists(labels):
+            raise UserError(f"{labels} does not exist", Remedy("generate_labels", labels))
+        raise UserError(f"no results of {args.database_name} yet; make some, e.g.: {'; '.join(missing[:3])}")
     print(format_lines(found.lines, args.format))
     # what is not the table, so that the table can go to a file
     database = split_and_database(args.which, args.database_name)

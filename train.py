@@ -27,7 +27,7 @@ from equihash.command_line import (
 )
 from equihash.config import find_class, try_recipe
 from equihash.devices import select_device, select_precision
-from equihash.errors import Diverged, Locked, Remedy, UserError
+from equihash.errors import Conflict, Diverged, Locked, Remedy, UserError
 from equihash.evaluation.in_training import evaluate_in_training
 from equihash.evaluation.results import is_evaluated
 from equihash.event_file import EventFile
@@ -97,8 +97,8 @@ def main():
 
 
 def train_table(args, experiments, device, precision):
-    """Train the rows of a table that are not done; one that is locked or diverges does not stop the others."""
-    skipped, diverged = [], []
+    """Train the rows of a table that are not done; one that cannot be trained does not stop the others."""
+    skipped, diverged, conflicting = [], [], []
     for experiment in experiments:
         try:
             if distributed.any_of(not is_done(args, experiment, precision)):
@@ -108,17 +108,19 @@ def train_table(args, experiments, device, precision):
         except Locked as error:
             print(f"{experiment}: skipped: {error}", flush=True)
             skipped.append(experiment.config["name"])
-        except Diverged as error:
+        except (Diverged, Conflict) as error:
             print(f"{experiment}: {error}", file=sys.stderr)
-            diverged.append(experiment.config["name"])
+            (diverged if isinstance(error, Diverged) else conflicting).append(experiment.config["name"])
     if skipped:
         print(f"skipped, as other processes are at them: {', '.join(skipped)}")
     if args.database_name:
         which = "" if args.which == "test" else f" -w {args.which}"
         found = f"{args.task} {args.database_name} {args.model} -v {args.variant}{which}"
         print(f"all together: python show_results.py {found}")
-    if diverged:
-        raise Diverged(f"{len(diverged)} of {len(experiments)} rows diverged: {', '.join(diverged)}")
+    failed = {"diverged": diverged, "were trained with another configuration": conflicting}
+    if any(failed.values()):
+        of = f"of {len(experiments)} rows"
+        raise UserError("; ".join(f"{len(rows)} {of} {how}: {', '.join(rows)}" for how, rows in failed.items() if rows))
 
 
 def is_done(args, experiment, precision):
@@ -233,7 +235,7 @@ def train_network(args, experiment, device, precision, stack):
 
 def check_same_work(path, differences):
     if differences:
-        raise UserError(
+        raise Conflict(
             f"{path} was trained with another configuration: now {'; '.join(differences)}. "
             "Use --force_load to continue with the new values, or --no_load to start again"
         )

@@ -321,6 +321,8 @@ def main():
     parser.add_argument("-i", "--variant_id", type=int)
     parser.add_argument("--pairs", type=int, metavar="N")
     arguments = parser.parse_args()
+    if not arguments.photos and not arguments.pairs:
+        parser.error("say what to measure: --photos or --pairs")
     needed = ("imagehash", "pdqhash") * bool(arguments.photos) + ("faiss",) * bool(arguments.pairs)
     if missing := [name for name in needed if not find_spec(name)]:
         parser.error(f"{', '.join(missing)} must be installed: pip install imagehash pdqhash faiss-cpu")

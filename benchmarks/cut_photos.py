@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from equihash.command_line import run  # noqa: E402
 from equihash.copies.collection import SUFFIXES  # noqa: E402
 from equihash.image_files import list_image_files, read_image  # noqa: E402
 from equihash.progress import progress_bar  # noqa: E402
@@ -45,4 +46,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,7 +21,7 @@ import torch
 from shannon import seconds
 from train_step import plain_forward
 
-from equihash.command_line import add_device_argument
+from equihash.command_line import add_device_argument, run
 from equihash.config import load_config
 from equihash.datasets.procedural import CHUNK_SIZE, ENCODING_SEED, ProceduralDatabase
 from equihash.devices import native_precisions, select_device
@@ -89,4 +89,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,10 @@ from pathlib import Path
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", type=Path, help="copies.json, as find_copies.py writes it")
-    content = json.loads(parser.parse_args().groups.read_text())
+    path = parser.parse_args().groups
+    if not path.is_file():
+        parser.error(f"{path} does not exist: run find_copies.py")
+    content = json.loads(path.read_text())
     groups = [[Path(picture["path"]).name for picture in group] for group in content["groups"]]
     pairs = [pair for group in groups for pair in combinations(group, 2)]
     found = sum(one == other for one, other in pairs)

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from equihash.command_line import run  # noqa: E402
 from equihash.evaluation.ranking import distance_histograms  # noqa: E402
 from equihash.search import InvertedIndex, _index, neighbour_codes, probe_codes  # noqa: E402
 
@@ -225,8 +226,8 @@ def look_up_sorted(path, size, mmap):
     index = InvertedIndex.load(path, mmap)
     index.verify()  # reads every page
     times = {np.inf: [], _index.SORT_FROM: []}
-    for run in range(7):
-        queries = as_codes(mix(classes_of(np.arange(NB_QUERIES) + run * NB_QUERIES % size, size)))
+    for repeat in range(7):
+        queries = as_codes(mix(classes_of(np.arange(NB_QUERIES) + repeat * NB_QUERIES % size, size)))
         for sort_from, runs in times.items():
             _index.SORT_FROM = sort_from
             runs.append(seconds(lambda: index.lookup(queries), 1))
@@ -295,4 +296,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
-from equihash.command_line import add_device_argument
+from equihash.command_line import add_device_argument, run
 from equihash.datasets import NoisyOpenImagesMosaic
 from equihash.datasets.color import shift_hue_and_lightness
 from equihash.datasets.noisy_open_images_mosaic import HEIGHT, OVERLAP, RESOLUTIONS, SUB_BATCH, WIDTH, put_together
@@ -184,4 +184,4 @@ def time_stages(dataset, device, repeats):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from equihash.command_line import run  # noqa: E402
 from equihash.search import InvertedIndex, neighbour_codes  # noqa: E402
 
 RADIUS = 2
@@ -188,4 +189,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

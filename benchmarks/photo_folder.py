@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from equihash.command_line import run  # noqa: E402
 from equihash.copies.collection import SUFFIXES  # noqa: E402
 from equihash.image_files import list_image_files, read_image  # noqa: E402
 from equihash.prepare.dead_leaves import edited_copy  # noqa: E402
@@ -51,4 +52,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

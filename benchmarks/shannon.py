@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import torch
 
-from equihash.command_line import add_device_argument
+from equihash.command_line import add_device_argument, run
 from equihash.devices import select_device
 from equihash.losses import ShannonGradient, training_tuples
 from equihash.process_settings import keep_freed_memory
@@ -128,4 +128,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

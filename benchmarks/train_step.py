@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from shannon import BASELINE_TUPLES, gathering_gradient, gflop, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
-from equihash.command_line import add_device_argument
+from equihash.command_line import add_device_argument, run
 from equihash.config import find_class, load_config
 from equihash.devices import native_precisions, select_device
 from equihash.from_config import build_loader, build_network
@@ -156,4 +156,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -80,7 +80,7 @@ def add_results_arguments(parser: ArgumentParser) -> None:
     """Add the arguments that choose the results of a database: task, database_name, models, --variant."""
     parser.add_argument("task", help="a folder of configs/, e.g. FastMnistMosaic")
     parser.add_argument("database_name", help="labels made by generate_labels.py")
-    parser.add_argument("models", nargs="*", metavar="model", help="folders of configs/TASK/ (default: all)")
+    parser.add_argument("models", nargs="*", default=[], metavar="model", help="folder of configs/TASK/ (default: all)")
     parser.add_argument("-v", "--variant", metavar="NAME", help="only this variant table (default: all with results)")
     add_which_argument(parser)
 
@@ -131,6 +131,8 @@ def _size(text):
 
 
 def _row_or_all(text):
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a row is a number from 0, or all, not {text!r}")
     return text if text == "all" else int(text)
 
 

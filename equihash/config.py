@@ -57,7 +57,7 @@ def load_config(
     if variant is not None:
         header, rows = read_variants(task, model, variant)
         if variant_id is None:
-            raise UserError(f"variant {variant!r} is a table: choose a row by variant_id, 0 to {len(rows) - 1}")
+            raise UserError(f"variant {variant!r} is a table: choose a row with -i/--variant_id, 0 to {len(rows) - 1}")
         if not 0 <= variant_id < len(rows):
             raise UserError(f"variant {variant!r} has rows 0 to {len(rows) - 1}, there is no row {variant_id}")
         row = dict(zip(header, rows[variant_id], strict=True))
@@ -66,7 +66,7 @@ def load_config(
             _set_value(config, places, key.split(":"), value, f"{variant}.json")
         _check_name(task, model, variant, config["name"])
     elif variant_id is not None:
-        raise UserError("variant_id chooses a row of a variant table: name the table as variant")
+        raise UserError("-i/--variant_id chooses a row of a variant table: name the table with -v/--variant")
     config, places = _with_classes(config, dict(text.split(":", 1) for text in overrides if ":" in text))
     for text in overrides:
         _override(config, places, text)

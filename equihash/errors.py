@@ -58,6 +58,10 @@ class Diverged(UserError):
     """Training came to values that are not finite."""
 
 
+class Conflict(UserError):
+    """What is there was made with other values than those asked for."""
+
+
 def nearest(name: object, names: Iterable) -> str:
     """Return `" (did you mean 'x'?)"` for the closest of `names`, or the list of all of them."""
     names = sorted(map(str, names))

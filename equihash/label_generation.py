@@ -1,5 +1,6 @@
 """Making label files; see `equihash.labels` for the format."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,8 @@ import numpy as np
 from equihash._checksum import checksum
 from equihash.class_numbers import class_numbers_to_labels, labels_to_class_numbers
 from equihash.errors import UserError
-from equihash.files import atomic
-from equihash.hdf5 import create_dataset, create_hdf5, set_provenance
+from equihash.files import atomic, exists
+from equihash.hdf5 import Hdf5File, create_dataset, create_hdf5, set_provenance
 from equihash.labels import members, take_csr
 from equihash.progress import progress_bar
 from equihash.provenance import provenance
@@ -26,8 +27,11 @@ def generate_labels(
     nb_negative_queries: int,
     nb_negative_pairs: int,
     seed: int,
-) -> None:
-    """Write a label file, atomically; the same arguments give the same bytes.
+    force: bool = False,
+) -> bool:
+    """Write a label file, atomically, and return whether it was written; the same arguments give the same bytes.
+
+    A file of the same arguments that is there already is kept, unless `force` says to replace it.
 
     Everything comes from one numpy RandomState(seed), in this order: the database, the positive queries (the
     database indices that are the smallest to bear their label), the negative queries, the negative pairs. The
@@ -45,7 +49,7 @@ def generate_labels(
     Raises
     ------
     UserError
-        The arguments cannot be met.
+        The arguments cannot be met, or a file of other arguments is there.
     """
     path = Path(path)
     nb_classes = bank_size ** (mosaic_shape[0] * mosaic_shape[1])
@@ -56,6 +60,13 @@ def generate_labels(
         "negative_pairs": nb_negative_pairs,
     }
     _check_arguments(bank_size, nb_classes, mosaic_shape, sizes, seed)
+    work = {"task": path.parent.name, "bank_size": bank_size, "mosaic_shape": list(mosaic_shape), "seed": seed, **sizes}
+    if exists(path) and not force:
+        with Hdf5File(path) as file:
+            made_by = file.provenance
+        if any(made_by.get(key) != value for key, value in work.items()):
+            raise UserError(f"{path} exists, of other numbers; --force replaces it (then encode it again)")
+        return False
     stream = np.random.RandomState(seed)
     dtype = np.min_scalar_type(bank_size - 1)
 
@@ -75,8 +86,8 @@ def generate_labels(
         _write(file, "negative_queries", labels_of(numbers))
         _write(file, "negative_pairs", labels_of(_negative_pairs(stream, nb_classes, nb_negative_pairs)))
         file.attrs["bank_size"] = bank_size
-        made_by = provenance(task=path.parent.name, bank_size=bank_size, mosaic_shape=mosaic_shape, seed=seed, **sizes)
-        set_provenance(file, made_by)
+        set_provenance(file, provenance(**work))
+    return True
 
 
 def _draw_database(stream, dataset, nb_classes, labels_of):
@@ -175,7 +186,8 @@ def _check_arguments(bank_size, nb_classes, mosaic_shape, sizes, seed):
     if min(bank_size, sizes["database"]) < 1 or min(sizes.values()) < 0:
         raise UserError("bank_size and database_size must be at least 1, the numbers of queries and pairs at least 0")
     if nb_classes > 2**63:
-        raise UserError(f"{nb_classes} classes do not fit in 63 bits: use a smaller bank_size or mosaic_shape")
+        classes = f"{bank_size}^{math.prod(mosaic_shape)} classes"
+        raise UserError(f"{classes} do not fit in 63 bits: use a smaller bank_size or mosaic_shape")
     if sizes["negative_pairs"] and nb_classes < 2:
         raise UserError("negative pairs need at least two classes: use nb_negative_pairs 0 or a larger bank_size")
 

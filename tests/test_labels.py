@@ -90,12 +90,25 @@ def test_same_arguments_same_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_labels_that_are_there(tmp_path):
+    """They are kept if they are the same, and only replaced by force if they are not."""
+    path, arguments = tmp_path / "labels", (50, (2, 2), 1000, 100, 100, 100)
+    assert generate_labels(path, *arguments, 5)
+    before = path.stat().st_mtime_ns
+    assert not generate_labels(path, *arguments, 5) and path.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="of other numbers; --force replaces it"):
+        generate_labels(path, *arguments, 6)
+    assert path.stat().st_mtime_ns == before
+    assert generate_labels(path, *arguments, 6, force=True) and path.stat().st_mtime_ns != before
+
+
 def test_what_cannot_be_met_is_refused(tmp_path):
     for arguments in (
         (2, (1, 1), 1000, 10, 10, 10, 0),  # both classes are in the database
         (1, (1, 1), 10, 1, 0, 1, 0),  # no two classes
         (100000, (2, 2), 10, 1, 1, 1, 0),  # 10^20 classes
         (10, (1, 2), 0, 1, 1, 1, 0),
+        (100, (100, 100), 10, 1, 1, 1, 0),  # a number of classes of 20,000 digits
     ):
         with pytest.raises(UserError):
             generate_labels(tmp_path / "labels.hdf5", *arguments)

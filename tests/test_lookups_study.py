@@ -109,7 +109,7 @@ def test_study(workspace):
 
 
 def test_refusals(workspace):
-    workspace.refuse("study_lookups.py FastMnistMosaic SIM", "no results of SIM", "evaluate_binary_equihash.py")
+    workspace.refuse("study_lookups.py FastMnistMosaic SIM", "no results of SIM", "--nb_lookups 1 4 16 64")
     results = simulated_results("main")
     put(workspace, results)
     workspace.refuse(

@@ -429,6 +429,8 @@ def test_download(hub, place):
     bank = place.folder / openimages.FOLDER
     assert [path.name for path in bank.iterdir()] == ["valid.hdf5"]
     assert NoisyOpenImagesMosaic(bank, place.folder / perlin.PATH, which="valid").bank_size == 3
+    output = place.check("prepare_data.py openimages --download")  # goes on where it was stopped
+    assert output.count("is there already") == 1 and output.count("wrote") == 2
     place.check("prepare_data.py openimages --download -f")
     assert sorted(path.name for path in bank.iterdir()) == ["test.hdf5", "train.hdf5", "valid.hdf5"]
 

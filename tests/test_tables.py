@@ -63,7 +63,11 @@ def test_a_whole_table(workspace):
     workspace.check("generate_labels.py FastMnistMosaic TINY -b10000 -d600 -p50 -n50 -t50 -m 2 2 -s 3 -f")
     with workspace.inside():
         assert not is_evaluated(DatabaseFiles(Experiment("FastMnistMosaic", "HashNet", "tiny", 0), "TINY"))
-    workspace.refuse(train("all", "trainer_kwargs:optim_kwargs:lr:0.1"), "another configuration")
+    own_table(workspace, [TABLE[0], TABLE[1], TABLE[4]])
+    code, output = workspace.run(train("all", "trainer_kwargs:optim_kwargs:lr:0.1"))
+    assert code == 2 and "0.1, not 0.001" in output
+    assert output.strip().splitlines()[-1] == "error: 1 of 2 rows were trained with another configuration: s1_a0.1"
+    assert workspace.state("HashNet", "s2_a0.2")["trainer"]["step"] == 2
     workspace.refuse(["train.py", "FastMnistMosaic", "HashNet", "-i", "all"], "name the table with -v")
 
 
@@ -164,19 +168,21 @@ def test_trials_on_the_validation_split(workspace):
     """What is chosen on the validation split never touches the test split."""
     own_table(workspace, [TABLE[0], TABLE[1], TABLE[3]])
     workspace.check("generate_labels.py FastMnistMosaic TINY -b10000 -d600 -p50 -n50 -t50 -m 2 2")
-    output = workspace.check([*train(0), "--database_name", "TINY", "-w", "valid"])
+    output = workspace.check([*train(0), "--database_name", "TINY", "-w", "valid", "--precision", "bfloat16"])
     assert "s1_a0.1" in output
     assert not list((workspace.folder / "data").rglob("test_TINY"))
     (results,) = (workspace.folder / "data").rglob("results.json")
     assert results.parent.name == "valid_TINY" and json.loads(results.read_text())["which"] == "valid"
     output = workspace.check(f"{SHOW} -v tiny -w valid")
     assert "s1_a0.1" in output
-    remedy = "train.py FastMnistMosaic HashNet -v tiny -i 1 --database_name TINY --which valid"
+    remedy = "train.py FastMnistMosaic HashNet -v tiny -i 1 --database_name TINY --which valid --precision bfloat16"
     assert f"missing: HashNet tiny, 1 of 2 rows (1): python {remedy}" in output
     workspace.refuse(f"{SHOW} -v tiny", "no results of TINY")
 
 
 def test_nothing_to_show(workspace):
+    workspace.refuse(f"{SHOW} HashNet", "TINY.hdf5 does not exist", "python generate_labels.py FastMnistMosaic TINY")
+    workspace.check("generate_labels.py FastMnistMosaic TINY -b10000 -d600 -p50 -n50 -t50 -m 2 2")
     command = "python train.py FastMnistMosaic HashNet --database_name TINY"
     workspace.refuse(f"{SHOW} HashNet", "no results of TINY", command)
     workspace.refuse(f"{SHOW} HashNett", "unknown model", "'HashNet'")

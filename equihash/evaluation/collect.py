@@ -12,7 +12,7 @@ from equihash.errors import Remedy, UserError, nearest
 from equihash.evaluation.metrics import METRICS, Answers
 from equihash.evaluation.results import fingerprints_of
 from equihash.experiment import DatabaseFiles, Experiment
-from equihash.files import read_json
+from equihash.files import exists, read_json
 from equihash.paths import CONFIGS, check_task, folders_with
 
 
@@ -192,6 +192,9 @@ def _missing(table, database, which):
         return []
     experiment = table.experiments[missing[0]]
     evaluated = {"database_name": database} | ({} if which == "test" else {"which": which})
+    trained = next((each for each in table.experiments.values() if exists(each.state_path)), None)
+    if trained and (precision := trained.load_state()["provenance"].get("precision", "float32")) != "float32":
+        evaluated["precision"] = precision
     if table.variant is None:
         return [(table.model, Remedy("train", experiment, **evaluated))]
     title = f"{table.model} {table.variant}, {len(missing)} of {len(table.experiments)} rows ({_ranges(missing)})"

@@ -25,10 +25,13 @@ def prepare_dead_leaves(folder: str, nb_pictures: int, nb_copies: int, seed: int
     """Write pictures `000000.jpg`, ... to a folder, and edited copies of the first ones to its sub-folder `copies`.
 
     A copy has the name of its original. Files that are there are kept, so that an interrupted run resumes: with the
-    same seed, picture i is always the same. A `UserError` if there are to be more copies than pictures.
+    same seed, picture i is always the same. A `UserError` if there are to be more copies than pictures, or the seed is
+    negative.
     """
     if not 0 <= nb_copies <= nb_pictures or nb_pictures < 1:
         raise UserError(f"there can be 0 to {nb_pictures} copies of {nb_pictures} pictures, not {nb_copies}")
+    if seed < 0:
+        raise UserError(f"the seed must be at least 0, not {seed}")
     folder = Path(folder)
     for number in progress_bar(range(nb_pictures), unit="picture"):
         paths = folder / f"{number:06}.jpg", folder / "copies" / f"{number:06}.jpg"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from equihash.errors import Remedy, UserError
 from equihash.evaluation.collect import read_tables
 from equihash.evaluation.results import fingerprints_of
+from equihash.experiment import DatabaseFiles
 from equihash.studies.prediction import Prediction, fit, from_mean_rates, measured
 
 
@@ -53,21 +54,22 @@ def study(
     """
     rows, labels = [], set()
     for table in read_tables(task, database, models, variant, which):
-        for results in table.results.values():
+        for row, results in table.results.items():
+            files = DatabaseFiles(table.experiments[row], database, which)
             of_network = results.get("lookups", {})
             name = f"{table.model} {results['name']}"
             sizes = list(results.get("database_sizes", {}).values())
-            if len(sizes) < 3 or not all("with_relevant" in row for row in sizes[0]["lookups"].values()):
+            if len(sizes) < 3 or not all("with_relevant" in each for each in sizes[0]["lookups"].values()):
                 raise UserError(f"{name} needs queries, 20,000 items and results of this version: evaluate it again")
             labels.add((results["database_size"], fingerprints_of(results).get("labels")))
             for number in nb_lookups or map(int, of_network):
                 if str(number) not in of_network:
-                    raise UserError(f"{name} lacks {number} lookups", Remedy("report", nb_lookups=nb_lookups))
+                    raise UserError(f"{name} lacks {number} lookups", Remedy("report", files, nb_lookups=nb_lookups))
                 rows.append(_row(name, number, results))
     if len(labels) > 1:
         raise UserError(f"results of {len(labels)} different {database}: encode and evaluate all with the same labels")
     if not rows:
-        raise UserError(f"no results of {database} yet", Remedy("report", nb_lookups=[1, 4, 16, 64]))
+        raise UserError(f"no results of {database} yet: evaluate networks on it, e.g. with --nb_lookups 1 4 16 64")
     return rows
 
 
