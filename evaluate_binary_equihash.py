@@ -20,6 +20,7 @@ from equihash.devices import select_device, select_precision
 from equihash.errors import Remedy, UserError
 from equihash.evaluation.shards import count_shard
 from equihash.experiment import DatabaseFiles
+from equihash.files import exists
 from equihash.fingerprints import build_index, encode_database
 from equihash.process_settings import forbid_tf32, keep_freed_memory
 from equihash.report.report import report
@@ -58,9 +59,9 @@ def check_map_arguments(args):
 
 def lacking(files, encode):
     """What a row of a table lacks to be evaluated, and the command that makes it; None if nothing."""
-    if not files.experiment.state_path.is_file():
+    if not exists(files.experiment.state_path):
         return f"not trained: {command(Remedy('train', files.experiment))}"
-    if not encode and not files.fingerprints.is_file():
+    if not encode and not exists(files.fingerprints):
         return f"not encoded: {command(Remedy('encode_database and build_index', files))}"
     return None
 

@@ -79,7 +79,7 @@ def main():
             print(json.dumps(experiment.config, indent=2))
         return
     labels = None if args.database_name is None else labels_path(args.task, args.database_name)
-    if labels and (args.no_save or not labels.is_file()):
+    if labels and (args.no_save or not exists(labels)):
         if args.no_save:
             raise UserError("--database_name needs the saved state: leave out --no_save")
         raise UserError(f"{labels} does not exist", Remedy("generate_labels", labels))

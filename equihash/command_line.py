@@ -6,6 +6,7 @@ What imports PyTorch is imported where it is needed: that takes seconds, and gen
 import argparse
 import io
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -131,9 +132,10 @@ def _size(text):
 
 
 def _row_or_all(text):
-    if text != "all" and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a row is a number from 0, or all, not {text!r}")
-    return text if text == "all" else int(text)
+    try:
+        return text if text == "all" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a row is a number or all, not {text!r}") from None
 
 
 # --- Commands
@@ -147,12 +149,12 @@ def command(remedy: Remedy) -> str:
     """
     script, *words = SCRIPTS[remedy.stage].split()
     arguments = dict(remedy.arguments)
-    words = [f"python {script}", *_words_of(remedy.of, arguments.pop("variant_id", None)), *words]
+    words = ["python", script, *_words_of(remedy.of, arguments.pop("variant_id", None)), *words]
     for name, value in arguments.items():
         words += [f"--no_{name}"] if value is False else [f"--{name}"]
         if not isinstance(value, bool):
             words += value if isinstance(value, (list, tuple)) else [value]
-    return " ".join(map(str, words))
+    return shlex.join(map(str, words))
 
 
 SCRIPTS = {

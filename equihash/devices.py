@@ -65,7 +65,7 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on `device`."""
+    """Bytes that can still be allocated on `device`, of a CPU's memory by each process that torchrun started here."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", 1))

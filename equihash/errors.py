@@ -74,6 +74,6 @@ def nearest(name: object, names: Iterable) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, of Python or of PyTorch on a CPU or GPU, says that there is too little memory."""
-    texts = ("out of memory", "can't allocate memory", "not enough memory")
+    texts = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
     of_pytorch = isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
     return of_pytorch or isinstance(error, MemoryError)

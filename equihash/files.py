@@ -1,6 +1,7 @@
 """Files are written whole or not at all, by one process at a time."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -36,10 +37,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Delete what killed processes left. Those of other machines that share the folder may be alive.
-    for left in path.parent.glob(f".{path.name}.{HOST}-*.tmp"):
-        if not psutil.pid_exists(int(left.name.split("-")[-1].split(".")[0])):
+    ours = f".{path.name}.{HOST}-"
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = left.name.removeprefix(ours).removesuffix(".tmp")
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
             left.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.tmp")
+    temporary = path.with_name(f"{ours}{os.getpid()}.tmp")
     try:
         with naming(path):
             yield temporary
@@ -86,7 +89,10 @@ def locked(path: str | Path) -> Iterator[None]:
     try:
         system_lock.acquire()
     except Timeout:
-        holder = lock.read_text(errors="replace") if exists(lock) else ""
+        try:
+            holder = lock.read_text(errors="replace")
+        except FileNotFoundError:  # it was just freed
+            holder = ""
         message = f"{path} is being written by {holder or 'another process'}: wait until it has ended, or stop it"
         raise Locked(message) from None
     except OSError as error:

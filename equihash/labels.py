@@ -62,7 +62,9 @@ class Labels:
             self.mosaic_shape = self.database.shape[1:]
             if not self.database.size or self.negative_pairs.shape[1] != 2 or np.prod(self.mosaic_shape) > 64:
                 raise UserError(f"{path} is not a label file: its shapes are not those of a database and of pairs")
-            self.bank_size = file.attribute("bank_size") or int(self.database.max()) + 1
+            self.bank_size = file.attribute("bank_size")
+            if not self.bank_size:  # a published file: the images that it names are all there is to know
+                self.bank_size = 1 + max(int(getattr(self, name).max(initial=0)) for name in NAMES)
             if not 0 < self.nb_classes <= 2**63:
                 raise UserError(f"{path} is not a label file: {self.nb_classes} classes")
             truth = {name: file.dataset(name) for name in TRUTH_NAMES}

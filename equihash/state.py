@@ -18,8 +18,8 @@ from equihash.errors import Diverged, Remedy, UserError, is_out_of_memory
 from equihash.files import atomic, digest_of, exists
 from equihash.from_config import build_network
 
-# what may differ between a saved and a resumed run: how long it is and what is looked at on the way
-RUN_LENGTH_KEYS = ("nb_steps", "eval_freq", "eval_size")
+# what may differ between a saved and a resumed run: how long it is, what is looked at on the way, what memory it takes
+FREE_KEYS = ("nb_steps", "eval_freq", "eval_size", "loader_kwargs:bank_location", "trainer_kwargs:forward_passes")
 KEYS = ("config", "net", "trainer", "train_results", "valid_results")
 START_AGAIN = "train again without it (option no_load of train.py)"
 
@@ -176,8 +176,7 @@ def work_differences(state: dict, current: dict, precision: torch.dtype, banks: 
     banks : dict or None
         Digests by split; None: not compared.
     """
-    ignored = {key: None for key in RUN_LENGTH_KEYS}
-    lines = differences({**current, **ignored}, {**state["config"], **ignored})
+    lines = [line for line in differences(current, state["config"]) if line.split(" ")[0] not in FREE_KEYS]
     saved_precision = state["trainer"].get("precision", str(precision))
     if saved_precision != str(precision):
         lines.append(f"precision {str(precision)[6:]}, not {str(saved_precision)[6:]}")

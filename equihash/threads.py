@@ -9,9 +9,13 @@ from typing import Any
 def map_in_order(pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int) -> Iterator[Any]:
     """Like `pool.map`, but with at most `ahead` results that wait to be used: they may be large."""
     waiting = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > ahead:
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
-    for future in waiting:
-        yield future.result()
+    finally:
+        for future in waiting:  # where one failed, or no more are wanted
+            future.cancel()

@@ -90,6 +90,19 @@ def test_same_arguments_same_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_published_labels_of_more_images_than_the_database_has(tmp_path):
+    """Without the size of the bank, which is this repository's: it is what the queries and pairs need, too."""
+    path = tmp_path / "labels"
+    generate_labels(path, 5000, (2, 2), 100, 10, 1000, 1000, 5)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["bank_size"]
+        greatest = max(file[name][...].max() for name in ("database", "negative_queries", "negative_pairs"))
+        assert greatest > file["database"][...].max()
+    labels = Labels(path)
+    labels.verify()
+    assert labels.bank_size == greatest + 1
+
+
 def test_labels_that_are_there(tmp_path):
     """They are kept if they are the same, and only replaced by force if they are not."""
     path, arguments = tmp_path / "labels", (50, (2, 2), 1000, 100, 100, 100)

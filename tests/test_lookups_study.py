@@ -129,3 +129,7 @@ def test_refusals(workspace):
         del results["database_sizes"][str(size)]
     put(workspace, results)
     workspace.refuse("study_lookups.py FastMnistMosaic SIM", "HashNet main", "20,000 items", "evaluate it again")
+    results = simulated_results("main")
+    results["database_sizes"][str(results["database_size"])]["nb_positive_queries"] = 0
+    put(workspace, results)
+    workspace.refuse("study_lookups.py FastMnistMosaic SIM", "HashNet main", "positive queries", "evaluate it again")

@@ -281,7 +281,7 @@ ENCODE = "encode.py FastMnistMosaic DB HashNet -d cpu"
         ("train.py FastMnistMosaic HashNet -v alpha_ablation -i 50", ["rows 0 to 49"]),
         ("train.py FastMnistMosaic HashNet -v alpha_ablation -i -1", ["rows 0 to 49"]),
         ("train.py FastMnistMosaic HashNet -v alpha_ablation", ["choose a row with -i/--variant_id, 0 to 49"]),
-        ("train.py FastMnistMosaic HashNet -i 0", ["name the table as variant"]),
+        ("train.py FastMnistMosaic HashNet -i 0", ["name the table with -v/--variant"]),
         ("train.py FastMnistMosaic HashNet -a trainer_kwargs:alpa:0.2", ["unknown key", "'alpha'"]),
         ("train.py FastMnistMosaic HashNet -a trainer_kwargs:alpha:big", ["must be float"]),
         ("train.py FastMnistMosaic HashNet --no_load -a loader_kwargs:path:no.hdf5", ["no.hdf5", "prepare_data.py"]),

@@ -22,7 +22,7 @@ from equihash.command_line import run
 from equihash.config import load_config, try_recipe
 from equihash.datasets import MnistMosaic
 from equihash.errors import UserError
-from equihash.files import locked
+from equihash.files import atomic, locked
 from equihash.fingerprints import RowFile, job_range
 from equihash.hdf5 import create_hdf5
 from equihash.search import InvertedIndex
@@ -267,6 +267,17 @@ def test_more_shards_than_files_may_be_open(place):
 # --- Two processes
 
 
+def test_what_killed_processes_left_is_deleted_and_nothing_of_other_machines(tmp_path, monkeypatch):
+    monkeypatch.setattr("equihash.files.HOST", "node")
+    names = [f".x.{host}-{process}.tmp" for host in ("node", "node-2", "other") for process in (os.getpid(), 2**22 + 1)]
+    for name in names:
+        (tmp_path / name).touch()
+    with atomic(tmp_path / "x") as temporary:
+        temporary.touch()
+    # of this machine: the dead one's by its number, the living one's as it was renamed
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["x", *names[2:]])
+
+
 def test_a_second_process_waits_for_nothing(place):
     with place.inside(), locked(HOME):
         pass
@@ -275,6 +286,7 @@ def test_a_second_process_waits_for_nothing(place):
         (f"{DATABASE}/database_fingerprints_1_2.hdf5", f"{ENCODE} -j 1 -n 2"),
         (f"{DATABASE}/positive_queries_logits.hdf5", ENCODE),
         ("data/datasets/PerlinNoise/perlin180x270.hdf5", "prepare_data.py perlin --nb_maps 3"),
+        (f"{DATABASE}/database_fingerprints.hdf5", f"{MERGE} --force"),
     ):
         with locked(place.folder / path):
             place.refuse(command, path, f"process {os.getpid()}", "wait")

@@ -210,6 +210,23 @@ def test_any_number_of_threads_gives_the_same_bytes(tmp_path):
         assert (tmp_path / threads).read_bytes() == expected
 
 
+def test_many_threads_keep_to_the_memory_limit(tmp_path):
+    with h5py.File(tmp_path / "codes.hdf5", "w") as file:
+        file["codes"] = random_codes(200_000, 8, 200_000)
+    program = (
+        "import sys, tracemalloc; from equihash.search import InvertedIndex; tracemalloc.start();"
+        "InvertedIndex.build_from_file(*sys.argv[1:], 2_500_000, progress=False);"
+        "print(tracemalloc.get_traced_memory()[1])"
+    )
+    peaks = {}
+    for threads in ("1", "64"):
+        command = [sys.executable, "-c", program, tmp_path / "codes.hdf5", tmp_path / "index"]
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        done = subprocess.run(command, check=True, cwd=ROOT, env=environment, capture_output=True, text=True)
+        peaks[threads] = int(done.stdout)
+    assert peaks["1"] < 2_500_000 and peaks["64"] < 2 * 2_500_000  # counting takes some of each thread, too
+
+
 @pytest.mark.parametrize("size, nbytes", [(0, 8), (1, 5), (1000, 8), (1000, 20)])
 @pytest.mark.parametrize("mmap", [True, False])
 def test_save_and_load(tmp_path, size, nbytes, mmap):

@@ -164,6 +164,16 @@ def test_mean_average_precision_is_shown_where_it_was_measured(workspace):
     assert head.split()[-1] == "MAP" and [line.split()[-1] for line in lines[:4]] == [".562±.088", "-", "-", "-"]
 
 
+def test_a_table_without_queries(workspace):
+    own_table(workspace, TABLE)
+    for name, value in (("s1_a0.1", 1e-9), ("s1_a0.2", 2e-9)):
+        put(workspace, name, 0, value)
+        path = workspace.folder / HOME / name / "current" / "test_TINY" / "results.json"
+        path.write_text(json.dumps({"task": "FastMnistMosaic", "name": name, "irrelevant_collision_rate": value}))
+    output = workspace.check(f"{SHOW} -v tiny")
+    assert "2.0e-9" in output and "drawn" not in output
+
+
 def test_trials_on_the_validation_split(workspace):
     """What is chosen on the validation split never touches the test split."""
     own_table(workspace, [TABLE[0], TABLE[1], TABLE[3]])

@@ -238,6 +238,12 @@ def test_schedules_from_the_command_line(workspace):
     assert workspace.state("HashNet")["trainer"]["step"] == 4
 
 
+def test_what_memory_a_run_takes_may_change(workspace):
+    workspace.check(train("HashNet", "nb_steps:2", "trainer_kwargs:forward_passes:one"))
+    command = train("HashNet", "nb_steps:4", "trainer_kwargs:forward_passes:two")
+    assert "resuming from step 2" in workspace.check(command)
+
+
 def test_precision_is_part_of_a_run(workspace):
     workspace.check([*train("HashNet", "nb_steps:2"), "--precision", "bfloat16"])
     workspace.refuse(train("HashNet", "nb_steps:4"), "precision float32, not bfloat16")
@@ -253,6 +259,9 @@ def test_precision_is_part_of_a_run(workspace):
         ("HashNet", "network_kwargs:k:63", ["multiple of 8"]),
         ("HashNet", "trainer_kwargs:optim_kwargs:learning_rate:0.1", ["Adam", "learning_rate"]),
         ("HashNet", "trainer_kwargs:clip_value:null", ["must be float"]),
+        ("ShannonHamming", "trainer_kwargs:shannon_tuple_cover_size:4", ["between shannon_tuple_cover_size, 4,"]),
+        ("ShannonHamming", "trainer_kwargs:shannon_tuple_size:65", ["the number of bits", "not 65"]),
+        ("ShannonHamming", "trainer_kwargs:huber_loss_kwargs:branching_point:0.0", ["branching_point"]),
     ],
 )
 def test_values_are_checked_before_any_work(workspace, model, override, words):

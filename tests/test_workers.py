@@ -1,10 +1,12 @@
 import itertools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from equihash.threads import map_in_order
 from equihash.workers import map_on_device
 
 CPU = torch.device("cpu")
@@ -19,6 +21,21 @@ def test_results_come_in_order_however_long_each_takes():
 
     assert list(map_on_device(wait, range(7), CPU)) == list(range(7))
     assert list(map_on_device(wait, [], CPU)) == []
+
+
+def test_what_nobody_waits_for_is_not_begun():
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        time.sleep(0.02)
+        return number
+
+    with ThreadPoolExecutor(1) as pool:
+        results = map_in_order(pool, work, range(100), 50)
+        assert next(results) == 0
+        results.close()
+    assert len(begun) < 10
 
 
 @pytest.mark.parametrize("nb_threads, nb_workers, threads_each", [(1, 1, 1), (3, 3, 1), (8, 8, 1), (9, 4, 2)])

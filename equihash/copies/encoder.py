@@ -69,7 +69,7 @@ class PictureEncoder:
         self.side = config["loader_kwargs"]["side"]
         self.network = load_network(state, experiment.state_path, self.device)
         self.nb_bits = self.network.k
-        self.identity = f"{weights_digest(state['net'])} {self.side} {RULES}"
+        self.identity = f"{weights_digest(state['net'])} {self.side} {RULES} {self.device.type}"
 
     def encode(self, paths: Iterable[Path]) -> Iterator[Encoded]:
         """Yield an `Encoded` of each file, in order. A few batches are encoded ahead, each by one thread."""

@@ -243,8 +243,7 @@ class Dataset:
         """Start both random streams from `seed`."""
         self.label_stream = np.random.RandomState(seed)
         self.noise_stream = torch.Generator(self.device)
-        if seed is not None:
-            self.noise_stream.manual_seed(seed)
+        self.noise_stream.seed() if seed is None else self.noise_stream.manual_seed(seed)
 
     @contextmanager
     def reseeded(self, seed: int) -> Iterator[None]:

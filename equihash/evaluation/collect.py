@@ -125,7 +125,7 @@ def read_tables(
             rows = [None] if name is None else range(len(read_variants(task, model, name)[1]))
             experiments = {row: Experiment(task, model, name, row) for row in rows}
             paths = {row: DatabaseFiles(each, database, which).results for row, each in experiments.items()}
-            results = {row: read_json(path) for row, path in paths.items() if path.is_file()}
+            results = {row: read_json(path) for row, path in paths.items() if exists(path)}
             if results or name == variant:
                 yield Table(model, name, experiments, results)
 

@@ -7,7 +7,7 @@ from equihash.evaluation.intervals import proportion
 from equihash.evaluation.metrics import METRICS, Answers, Pairs, Rankings, score
 from equihash.evaluation.retrieval import Counts, Relevant, Retrieved, prefix_truth
 from equihash.experiment import DatabaseFiles
-from equihash.files import read_json, write_json
+from equihash.files import exists, read_json, write_json
 from equihash.fingerprints import expected_work
 from equihash.provenance import provenance
 
@@ -65,7 +65,7 @@ def fingerprints_of(results: dict) -> dict:
 
 def is_evaluated(files: DatabaseFiles) -> bool:
     """Whether results.json is there, and is of the present weights and labels."""
-    if not files.results.is_file():
+    if not exists(files.results):
         return False
     made_by = fingerprints_of(read_json(files.results))
     return all(made_by.get(key) == value for key, (value, _) in expected_work(files)[1].items())
@@ -95,6 +95,8 @@ def _results_of_queries(queries: list[Retrieved], ground_truth: Relevant, size: 
         scores = score(Answers(*asked, found.negative_retrieved if part == size else nothing, part))
         irrelevant = found.retrieved - found.relevant_retrieved
         with_relevant = score(Answers(irrelevant + all_found, nb_relevant, all_found, nothing, part))
+        in_prefix = score(Answers(found.retrieved, relevant, found.relevant_retrieved, nothing, part))
+        with_relevant["irrelevant_pair_rate"] = in_prefix["irrelevant_pair_rate"]  # what is added makes no such pairs
         prefix = database_sizes.setdefault(str(part), {"nb_positive_queries": len(inside), "lookups": {}})
         prefix["lookups"][number] = {
             **{key: scores[key] for key in in_prefixes},

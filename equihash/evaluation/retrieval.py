@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from equihash.errors import UserError
 from equihash.evaluation.encoded_database import EncodedDatabase
 from equihash.search import InvertedIndex, probe_codes
 
@@ -83,6 +84,9 @@ def count(database: EncodedDatabase, index: InvertedIndex, nb_lookups: list[int]
 
     A query has 1 lookup, of its fingerprint itself, or more by multi-probing (Lv et al., VLDB 2007).
     """
+    nb_bits, most = 8 * index.nbytes_per_code, max(nb_lookups, default=1)
+    if most > 2**nb_bits:
+        raise UserError(f"--nb_lookups: fingerprints of {nb_bits} bits allow at most {2**nb_bits}, not {most}")
 
     def count_of(sign, number):
         logits = database.query_logits(sign) if number > 1 else None

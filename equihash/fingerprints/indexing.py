@@ -83,9 +83,11 @@ def open_index(files: DatabaseFiles) -> tuple[InvertedIndex, Labels]:
 def _map_index(files, shard, nb_shards):
     path = files.index(shard, nb_shards)
     remedy = Remedy("build_index", files, **({} if nb_shards == 1 else {"shard": shard, "nb_shards": nb_shards}))
-    if not path.is_file():
-        raise UserError(f"{path} does not exist", remedy)
-    return InvertedIndex.load(path, mmap=True), path, remedy
+    try:
+        return InvertedIndex.load(path, mmap=True), path, remedy
+    except UserError as error:
+        error.remedy = remedy  # the index does not know what it is of
+        raise
 
 
 def is_index_of(index: InvertedIndex, fingerprints: Fingerprints, shard: int, nb_shards: int) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 
 from equihash.errors import Remedy, UserError
 from equihash.experiment import DatabaseFiles
-from equihash.files import atomic, exists
+from equihash.files import atomic, exists, locked
 from equihash.fingerprints.fingerprint_file import Fingerprints, expected_work, job_range
 from equihash.hdf5 import Hdf5File, create_dataset, create_hdf5, set_provenance
 from equihash.progress import progress_bar
@@ -34,7 +34,7 @@ def merge_shards(files: DatabaseFiles, nb_jobs: int, force: bool = False) -> Non
         print(f"{files.fingerprints} is merged already (force merges again)")
         return
     paths = [files.shard(job_id, nb_jobs) for job_id in range(nb_jobs)]
-    with atomic(files.fingerprints) as temporary, create_hdf5(temporary) as file:
+    with locked(files.fingerprints), atomic(files.fingerprints) as temporary, create_hdf5(temporary) as file:
         codes = create_dataset(file, "codes", shape, np.uint8)
         size = create_dataset(file, "size", (1,), np.uint64)
         create_dataset(file, "checksums", checksums.shape, np.uint64)[...] = checksums

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from equihash.errors import UserError
 from equihash.models.network import Network
 
 
@@ -31,6 +32,8 @@ class PictureCNN(Network):
 
     def __init__(self, k: int = 64, side: int = 64, width: int = 24, initial_spread: float = 1.0):
         super().__init__()
+        if side % 16:
+            raise UserError(f"network_kwargs:side must be a multiple of 16, not {side}")
         self.k, self.side = k, side
         channels = [width * times for times in (1, 2, 4, 4, 8, 8)]
         strides = (2, 2, 1, 2, 1, 2)

@@ -20,7 +20,8 @@ def draw_ablations(task: str, database: str, lines: list[Line]) -> list[Path]:
     Returns data/experiments/TASK/MODEL/VARIANT_DATABASE.png of each table with two values or more.
     """
     paths = []
-    for model, variant in dict.fromkeys((line.model, line.variant) for line in lines if line.variant):
+    lines = [line for line in lines if line.variant and METRIC.key in line.mean]  # others were asked no queries
+    for model, variant in dict.fromkeys((line.model, line.variant) for line in lines):
         key, values = ablated(task, model, variant)
         of_table = [line for line in lines if (line.model, line.variant) == (model, variant)]
         numbers = key is not None and all(isinstance(value, (int, float)) for value in values)

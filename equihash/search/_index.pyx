@@ -247,15 +247,17 @@ cdef void sort_partition(uint8_t *codes, void *ids, bint wide, int64_t first, in
 
 
 def sort_partitions(uint8_t[:, ::1] codes, cnp.ndarray ids not None, int64_t[::1] bounds, int bits, int sub_bits,
-                    cnp.ndarray offsets not None):
+                    cnp.ndarray offsets not None, int64_t memory):
     """Sort every partition by (bucket, code, id), in place.
 
     The i-th partition is the items bounds[i] to bounds[i + 1], and has 2^sub_bits buckets, whose beginnings go to
-    row i of `offsets`.
+    row i of `offsets`. Each thread needs room for the largest partition: there are as many as `memory` bytes allow,
+    but at least one.
     """
     cdef int64_t i, n = len(bounds) - 1, largest = max(np.diff(bounds).max(initial=0), 1), at
     cdef int nbytes = codes.shape[1], threads = omp_get_max_threads() if codes.shape[0] > PARALLEL else 1
     cdef bint wide = ids.itemsize == 8
+    threads = max(min(threads, memory // (largest * (nbytes + ids.itemsize))), 1)
     cdef cnp.ndarray spare_codes = np.empty((threads, largest, nbytes), dtype=np.uint8)
     cdef cnp.ndarray spare_ids = np.empty((threads, largest), dtype=ids.dtype)
     cdef uint8_t *spare_code = <uint8_t *>cnp.PyArray_DATA(spare_codes)
@@ -401,11 +403,6 @@ cdef int copy_many(const Arrays *a, const int64_t *first, const int64_t *offsets
         __builtin_prefetch(<const uint8_t *>a.ids + first[j] * number)
         damaged |= copy_ids(a, first[i], offsets[i + 1] - offsets[i], out + offsets[i])
     return damaged
-
-
-def threads():
-    """Number of threads that the functions of this module use."""
-    return omp_get_max_threads()
 
 
 cdef class Reader:

@@ -1,6 +1,7 @@
 """Building an index: in memory, or of a file of codes within a memory limit."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -23,7 +24,11 @@ def histogram(layout: Layout, codes: np.ndarray) -> np.ndarray:
 
 
 def sort(
-    layout: Layout, chunks: Iterable[tuple[int, np.ndarray]], partitions: np.ndarray, counts: np.ndarray
+    layout: Layout,
+    chunks: Iterable[tuple[int, np.ndarray]],
+    partitions: np.ndarray,
+    counts: np.ndarray,
+    memory: int = sys.maxsize,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the sorted codes, ids and offsets of some partitions.
 
@@ -36,6 +41,8 @@ def sort(
         The partitions wanted, ascending.
     counts : int (P,)
         Their sizes.
+    memory : int
+        Bytes for the spare room of threads; one thread takes what it needs.
 
     Returns
     -------
@@ -51,7 +58,7 @@ def sort(
     offsets = np.empty((len(partitions) << layout.sub_bits) + 1, layout.dtype)
     for first_id, chunk in chunks:
         _index.place(chunk, first_id, position, codes, ids)
-    _index.sort_partitions(codes, ids, bounds, layout.bits, layout.sub_bits, offsets)
+    _index.sort_partitions(codes, ids, bounds, layout.bits, layout.sub_bits, offsets, memory)
     offsets[-1] = bounds[-1]
     return codes, ids, offsets
 
@@ -67,7 +74,8 @@ class FileBuilder:
     def __init__(self, dataset: Dataset, layout: Layout, file: BinaryIO, memory_limit: int, progress: bool):
         self.dataset, self.layout, self.file = dataset, layout, file
         self.rows = min(max(memory_limit // 16 // layout.nbytes, 1), MAX_ROWS)
-        self.budget = memory_limit * 7 // 10  # the rest: spare room of a quarter of this, rows being read
+        self.budget = memory_limit * 7 // 10  # the rest: spare room, and rows being read
+        self.spare = self.budget // 4
         options = {} if progress else {"disable": True}
         self.bar = progress_bar(total=layout.size, desc="index", unit="code", unit_scale=True, leave=False, **options)
         self.checksums = [0, 0, 0]
@@ -83,7 +91,7 @@ class FileBuilder:
             self.sections, _ = layout.sections(len(metadata))
             self.starts = np.cumsum(self.counts) - self.counts
             cost = self.counts * (layout.nbytes + width) + (width << layout.sub_bits)
-            heavy = (cost > self.budget // (4 * _index.threads())) & (self.counts > 1)
+            heavy = (cost > self.spare) & (self.counts > 1)
             passes = self.plan(layout.first + np.flatnonzero(~heavy[layout.first : layout.last]), cost)
             self.bar.total = layout.size * (1 + len(passes) + 2 * heavy.any())
             for partitions in passes:
@@ -122,7 +130,7 @@ class FileBuilder:
         self.write(0, (partition - self.layout.first) << self.layout.sub_bits, array)
 
     def write_partitions(self, partitions: np.ndarray) -> None:
-        codes, ids, offsets = sort(self.layout, self.chunks(), partitions, self.counts[partitions])
+        codes, ids, offsets = sort(self.layout, self.chunks(), partitions, self.counts[partitions], self.spare)
         row = 0
         for run in np.split(partitions, np.flatnonzero(np.diff(partitions) > 1) + 1):
             begin = offsets[row << self.layout.sub_bits : row + len(run) << self.layout.sub_bits]
@@ -137,7 +145,7 @@ class FileBuilder:
         layout, buckets = self.layout, 1 << self.layout.sub_bits
 
         def sort_chunk(first_id, chunk):
-            return sort(layout, [(first_id, chunk)], partitions, histogram(layout, chunk)[partitions])
+            return sort(layout, [(first_id, chunk)], partitions, histogram(layout, chunk)[partitions], self.spare)
 
         codes, counts = np.empty((0, layout.nbytes), np.uint8), np.empty(0, int)  # the different ones, in order
         for _, chunk in self.chunks():

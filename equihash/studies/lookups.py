@@ -59,8 +59,9 @@ def study(
             of_network = results.get("lookups", {})
             name = f"{table.model} {results['name']}"
             sizes = list(results.get("database_sizes", {}).values())
-            if len(sizes) < 3 or not all("with_relevant" in each for each in sizes[0]["lookups"].values()):
-                raise UserError(f"{name} needs queries, 20,000 items and results of this version: evaluate it again")
+            if len(sizes) < 3 or not sizes[-1]["nb_positive_queries"] or not _of_this_version(sizes[0]):
+                needed = "positive queries, 20,000 items and results of this version"
+                raise UserError(f"{name} needs {needed}: evaluate it again")
             labels.add((results["database_size"], fingerprints_of(results).get("labels")))
             for number in nb_lookups or map(int, of_network):
                 if str(number) not in of_network:
@@ -71,6 +72,10 @@ def study(
     if not rows:
         raise UserError(f"no results of {database} yet: evaluate networks on it, e.g. with --nb_lookups 1 4 16 64")
     return rows
+
+
+def _of_this_version(part):
+    return all("with_relevant" in scores for scores in part["lookups"].values())
 
 
 def _row(name, number, results):

@@ -28,7 +28,7 @@ class ShannonHammingTrainer(ShannonTerm, Trainer):
         See `ShannonTerm` and `Trainer`.
     """
 
-    BOUNDS = {"huber_loss_kwargs:maximum_slope": (0, None), "huber_loss_kwargs:branching_point": (0, None)}
+    BOUNDS = {"huber_loss_kwargs:maximum_slope": (0, None), "huber_loss_kwargs:branching_point": (1e-3, None)}
 
     def __init__(
         self,

@@ -56,6 +56,11 @@ class ShannonTerm:
     ):
         super().__init__(network, loader, **kwargs)
         self.shannon_lambda = shannon_lambda
+        if not shannon_tuple_cover_size <= shannon_tuple_size <= network.k:
+            raise UserError(
+                f"shannon_tuple_size must be between shannon_tuple_cover_size, {shannon_tuple_cover_size}, and the "
+                f"number of bits, {network.k}, not {shannon_tuple_size}"
+            )
         tuples = training_tuples(
             network.k, shannon_tuple_size, shannon_tuple_cover_size, shannon_minimum_number_of_tuples
         )
