@@ -1,7 +1,7 @@
 # make quickstart   train, encode, index and evaluate on NoisyMnist mosaics, four to ten minutes on two CPU cores
 # make copies       find edited copies among pictures, about five minutes on two CPU cores
 # make test         run the tests
-# make test-gpu     run the tests, the benchmarks and a torchrun on this machine's GPUs
+# make test-gpu     run the tests, three benchmarks and a torchrun on this machine's GPUs
 # make lint         check the code's style
 # Each sets up .venv by itself, once. PYTHON chooses the interpreter of the set-up.
 

@@ -50,6 +50,20 @@ class Parsed(BaseException):
     """The arguments of a script are right."""
 
 
+def test_all_tables_are_listed():
+    """Of FastMnistMosaic in the table of docs/configuration.md, of the other tasks somewhere beside it."""
+    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    rows = re.findall(r"^\| (\w+|all others) \| ([\w, ]+) \|$", page, re.M)
+    listed = {model: set(tables.split(", ")) for model, tables in rows}
+    for path in (REPOSITORY / "configs").glob("*/*/*.json"):
+        task, model = path.parts[-3:-1]
+        if path.name != "modelconfig.json":
+            where = listed.get(model, listed["all others"]) if task == "FastMnistMosaic" else page
+            assert path.stem in where, path
+    named = {(model, table) for model in listed.keys() - {"all others"} for table in listed[model]}
+    assert all((REPOSITORY / "configs/FastMnistMosaic" / model / f"{table}.json").is_file() for model, table in named)
+
+
 def commands():
     """The words of the commands in fenced blocks that run make or a script of this repository."""
     for page in PAGES:
