@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,8 @@ from equihash.experiment import Experiment
 from equihash.image_files import UnreadableImage, read_scaled
 from equihash.inference import compute_logits
 from equihash.state import load_network, weights_digest
-from equihash.threads import map_in_order
+from equihash.threads import NB_THREADS, map_in_order
 
-NB_THREADS = cpu_count() or 1
 BATCH = 32  # pictures that a thread reads, and the network gets together
 RULES = 1  # version of how pictures are read
 

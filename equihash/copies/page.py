@@ -5,14 +5,13 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from equihash.copies.collection import Collection
-from equihash.copies.encoder import NB_THREADS
 from equihash.copies.groups import Group
-from equihash.files import atomic
+from equihash.html import write_html
 from equihash.image_files import UnreadableImage, read_scaled
+from equihash.threads import NB_THREADS
 
 MOST_GROUPS = 100
 MOST_PICTURES = 12  # of a group
@@ -32,14 +31,13 @@ def write_page(path: Path, collection: Collection, groups: list[Group], nb_looku
     network : str
         What made the fingerprints.
     """
-    environment = Environment(
-        loader=PackageLoader("equihash.copies", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     shown = [[collection.pictures[row] for row in group.rows[:MOST_PICTURES]] for group in groups[:MOST_GROUPS]]
     with ThreadPoolExecutor(NB_THREADS) as pool:
         pictures = [list(pool.map(lambda p: _shown(collection.folder, p), each)) for each in shown]
-    html = environment.get_template("copies.html.jinja").render(
+    write_html(
+        path,
+        "equihash.copies",
+        "copies.html.jinja",
         name=collection.folder.resolve().name or collection.folder,
         folder=collection.folder,
         nb_pictures=len(collection.pictures),
@@ -50,8 +48,6 @@ def write_page(path: Path, collection: Collection, groups: list[Group], nb_looku
         nb_lookups=nb_lookups,
         network=network,
     )
-    with atomic(path) as temporary:
-        temporary.write_text(html, encoding="utf-8", errors="replace")
 
 
 def _shown(folder, picture):

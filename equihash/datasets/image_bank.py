@@ -15,6 +15,12 @@ FREE_SHARE = 0.5  # of the free memory that a bank may fill if the location is "
 RELEASE_BYTES = 64 << 20  # read from a mapped file before its pages are given back to the system
 
 
+def bank_file(path: str | Path, which: str) -> Path:
+    """Return the file of a split's bank: `path` itself where it names an HDF5 file, else WHICH.hdf5 in that folder."""
+    path = Path(path)
+    return path if path.suffix in (".hdf5", ".h5") else path / f"{which}.hdf5"
+
+
 class ImageBank:
     """The rows of one HDF5 dataset, gathered onto a device.
 

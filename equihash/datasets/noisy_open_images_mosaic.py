@@ -5,7 +5,6 @@ import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch.nn.functional import grid_sample
 
 from equihash.datasets.color import shift_hue_and_lightness
 from equihash.datasets.dataset import Dataset
-from equihash.datasets.image_bank import ImageBank
+from equihash.datasets.image_bank import ImageBank, bank_file
 from equihash.datasets.perlin import FULL_SCALE, PerlinNoise
 from equihash.errors import Remedy, UserError
 
@@ -64,9 +63,7 @@ class NoisyOpenImagesMosaic(Dataset):
         seed: int | None = None,
         bank_location: str = "auto",
     ):
-        path = Path(open_images_path)
-        if path.suffix not in (".hdf5", ".h5"):
-            path = path / f"{which}.hdf5"
+        path = bank_file(open_images_path, which)
         remedy = Remedy("prepare_open_images", split=which)
         self.bank = ImageBank(path, "images", (SIDE, SIDE, 3), np.uint8, bank_location, device, remedy)
         if len(self.bank) < 2:

@@ -1,13 +1,11 @@
 """Edited copies of single pictures."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from equihash.datasets.dataset import Dataset
 from equihash.datasets.edits import EDITS, NB_DRAWS, edited
-from equihash.datasets.image_bank import ImageBank
+from equihash.datasets.image_bank import ImageBank, bank_file
 from equihash.errors import Remedy, UserError
 from equihash.hdf5 import Hdf5File
 
@@ -54,9 +52,7 @@ class PictureCopies(Dataset):
     ):
         if side % 8:
             raise UserError(f"loader_kwargs:side must be a multiple of 8, for JPEG's blocks, not {side}")
-        path = Path(path)
-        if path.suffix not in (".hdf5", ".h5"):
-            path = path / f"{which}.hdf5"
+        path = bank_file(path, which)
         remedy = Remedy("prepare_pictures", split=which, banks=path.parent)
         shape, starts = _read_shape(path, remedy)
         self.bank = ImageBank(path, "images", shape, np.uint8, bank_location, device, remedy)

@@ -16,9 +16,8 @@ from equihash.hdf5 import create_hdf5, set_provenance
 from equihash.image_files import UnreadableImage, list_image_files
 from equihash.progress import print_above, progress_bar
 from equihash.provenance import provenance
-from equihash.threads import map_in_order
+from equihash.threads import NB_THREADS, map_in_order
 
-NB_THREADS = os.cpu_count() or 1
 COPY_BLOCK = 1000  # images
 SKIPPED = ("unreadable", "duplicate")  # outcomes of files
 

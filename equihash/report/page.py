@@ -6,13 +6,12 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from equihash.command_line import command
 from equihash.errors import Remedy
 from equihash.evaluation.metrics import METRICS, columns
 from equihash.experiment import DatabaseFiles
-from equihash.files import atomic
+from equihash.files import exists
+from equihash.html import write_html
 from equihash.report.charts import OF_LOOKUPS, OF_SIZES
 from equihash.report.tables import collapse, note, rows_of
 
@@ -62,15 +61,14 @@ TRAINING = [
 
 def write_page(path: Path, files: DatabaseFiles, results: dict):
     """Write the page, atomically, with the pictures that lie beside the results and beside the state."""
-    environment = Environment(
-        loader=PackageLoader("equihash.report", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     made_by = dict(results["provenance"])
     fingerprints = dict(made_by.pop("fingerprints", {}))
     config = fingerprints.pop("config", files.experiment.config)
     shown = columns([results])
-    html = environment.get_template("report.html.jinja").render(
+    write_html(
+        path,
+        "equihash.report",
+        "report.html.jinja",
         results=results,
         columns=shown,
         note=note(shown),
@@ -84,9 +82,7 @@ def write_page(path: Path, files: DatabaseFiles, results: dict):
         provenance=json.dumps({**made_by, "fingerprints": fingerprints}, indent=2),
         command=command(Remedy("report", files)),
     )
-    with atomic(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
 
 
 def _inline(folder, pictures):
-    return [picture.inline(folder) for picture in pictures if (folder / picture.name).is_file()]
+    return [picture.inline(folder) for picture in pictures if exists(folder / picture.name)]
