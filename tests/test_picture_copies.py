@@ -234,6 +234,8 @@ def test_edits_stay_on_a_gpu(banks, classes, monkeypatch):
 
 def test_the_network_scales_pictures_of_any_size():
     torch.manual_seed(0)
+    with pytest.raises(UserError, match="multiple of 16"):
+        PictureCNN(k=16, side=72)
     network = PictureCNN(k=16, side=64, width=8).eval()
     large = torch.from_numpy(np.array(leaves(2, (192, 192)))).permute(2, 0, 1)
     small = torch.from_numpy(np.array(leaves(2, (64, 64)))).permute(2, 0, 1)

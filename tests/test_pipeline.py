@@ -1,5 +1,6 @@
 """The scripts, run as a user would run them."""
 
+import json
 import shutil
 
 import h5py
@@ -41,6 +42,25 @@ def trained(shared_workspace):
 def encoded(trained):
     trained.check("encode.py FastMnistMosaic DB HashNet -d cpu --build_index")
     return trained
+
+
+def test_the_share_of_irrelevant_pairs_that_collide_in_a_prefix(trained):
+    """Of few classes, where relevant items are not a negligible part; against all pairs."""
+    trained.check("generate_labels.py FastMnistMosaic FEW -b2 -d2500 -p9 -n0 -t100 -m 2 2")
+    trained.check("evaluate_binary_equihash.py FastMnistMosaic FEW HashNet -d cpu --encode")
+    folder = folder_of(trained, "FEW")
+    labels = contents(trained.folder / "data" / "labels" / "FastMnistMosaic" / "FEW.hdf5")
+    codes, queries = (
+        contents(folder / f"{name}_fingerprints.hdf5")["codes"] for name in ("database", "positive_queries")
+    )
+    same_class = (labels["positive_queries"][:, None] == labels["database"][None]).all(axis=(2, 3))
+    collides = (queries[:, None] == codes[None]).all(axis=2)
+    sizes = json.loads((folder / "results.json").read_text())["database_sizes"]
+    assert list(sizes) == ["1000", "2500"]
+    for size, part in sizes.items():
+        here = np.s_[:, : int(size)]
+        rate = part["lookups"]["1"]["with_relevant"]["irrelevant_pair_rate"]
+        assert rate == pytest.approx(collides[here][~same_class[here]].mean())
 
 
 @pytest.mark.parametrize("nb_jobs", [2, 3, 7, 11])
@@ -302,6 +322,7 @@ ENCODE = "encode.py FastMnistMosaic DB HashNet -d cpu"
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet -i all", ["-v/--variant"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet -l 77", ["checkpoint77", "train.py", "-p 77"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --nb_lookups 0", ["--nb_lookups"]),
+        ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --nb_lookups 65537", ["16 bits allow at most 65536"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --shard 1", ["--shard must be 0 to 0"]),
         ("evaluate_binary_equihash.py FastMnistMosaic DB HashNet --nb_shards 2 -e", ["--encode", "build_index.py"]),
         ("build_index.py FastMnistMosaic DB HashNet --nb_shards 2", ["--shard 0 to 1"]),
