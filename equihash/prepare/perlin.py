@@ -84,7 +84,7 @@ def draw_perlin(output: Path, path: str = PATH, nb_maps: int = 500) -> None:
             power = (np.abs(np.fft.rfft(maps * np.hanning(WIDTH), axis=2)) ** 2).mean((0, 1))
             row[3].semilogy(np.arange(len(power)) / WIDTH, power / max(power.max(), 1e-9))
             row[3].axvline(1 / period, color="k", linestyle="--", label=f"lattice, 1/{period}")
-            row[3].set(xlim=(0, 0.1), ylim=(1e-9, 2), xlabel="cycles a pixel", title=f"{name}: power along x")
+            row[3].set(xlim=(0, 0.1), ylim=(1e-9, 2), xlabel="cycles per pixel", title=f"{name}: power along x")
             row[3].legend(fontsize=7)
             step = max(np.abs(np.diff(maps, axis=axis)).max() for axis in (1, 2))
             row[0].set_title(f"{name}: {maps.min():.0f} to {maps.max():.0f}, mean {maps.mean():.2f}", fontsize=9)
