@@ -188,6 +188,8 @@ def test_trials_on_the_validation_split(workspace):
     remedy = "train.py FastMnistMosaic HashNet -v tiny -i 1 --database_name TINY --which valid --precision bfloat16"
     assert f"missing: HashNet tiny, 1 of 2 rows (1): python {remedy}" in output
     workspace.refuse(f"{SHOW} -v tiny", "no results of TINY")
+    (workspace.folder / HOME / "s1_a0.1" / "current" / "state.pth").write_text("damaged")
+    assert remedy.removesuffix(" --precision bfloat16") in workspace.check(f"{SHOW} -v tiny -w valid")
 
 
 def test_nothing_to_show(workspace):

@@ -192,14 +192,24 @@ def _missing(table, database, which):
         return []
     experiment = table.experiments[missing[0]]
     evaluated = {"database_name": database} | ({} if which == "test" else {"which": which})
-    trained = next((each for each in table.experiments.values() if exists(each.state_path)), None)
-    if trained and (precision := trained.load_state()["provenance"].get("precision", "float32")) != "float32":
+    if (precision := _precision(table)) != "float32":
         evaluated["precision"] = precision
     if table.variant is None:
         return [(table.model, Remedy("train", experiment, **evaluated))]
     title = f"{table.model} {table.variant}, {len(missing)} of {len(table.experiments)} rows ({_ranges(missing)})"
     rows = {} if len(missing) == 1 else {"variant_id": "all"}
     return [(title, Remedy("train", experiment, **rows, **evaluated))]
+
+
+def _precision(table):
+    """What the first of a table's trained networks that can be read was trained in; float32 if there is none."""
+    for experiment in table.experiments.values():
+        if exists(experiment.state_path):
+            try:
+                return experiment.load_state()["provenance"].get("precision", "float32")
+            except UserError:  # train.py will say what is wrong with it; here it is only about a hint
+                continue
+    return "float32"
 
 
 def _ranges(rows):
