@@ -15,7 +15,7 @@ from equihash.datasets import MnistMosaic
 from equihash.losses import hash_centres
 from equihash.models import MnistMosaicCNN
 
-MODELS = ("HashNetShannon", "DPSH", "DCH", "SSCD", "GreedyHash", "CSQ", "OrthoHash")
+MODELS = ("HashNetShannon", "DPSH", "DCH", "DCHAllPairs", "SSCD", "GreedyHash", "CSQ", "OrthoHash")
 N, K, NB_CLASSES = 6, 8, 5
 SIMILAR = torch.tensor([True, True, False, True, False, False])
 CLASSES = torch.tensor([4, 0, 2, 2, 1, 3])
@@ -67,6 +67,19 @@ def plain_dch(pairs, gamma=3.0):
     codes = [[[math.tanh(x) for x in z] for z in pair] for pair in pairs]
     cost = mean(-math.log(cauchy(*pair) if y else 1 - cauchy(*pair)) for pair, y in zip(codes, SIMILAR))
     return cost + 0.3 * mean(-math.log(cauchy([abs(x) for x in h], [1] * K)) for pair in codes for h in pair)
+
+
+def plain_dch_all_pairs(pairs, gamma=3.0):
+    codes = [[[math.tanh(x) for x in z] for z in pair] for pair in pairs]
+    near = mean(math.log(1 + K / 2 * (1 - cosine(*pair)) / gamma) for pair in codes)
+    apart = mean(
+        math.log(1 + gamma / (K / 2 * (1 - cosine(g, h))))
+        for i, first in enumerate(codes) for second in codes[:i] for g in first for h in second
+    )  # fmt: skip
+    quantization = mean(
+        math.log(1 + K / 2 * (1 - cosine([abs(x) for x in h], [1] * K)) / gamma) for pair in codes for h in pair
+    )
+    return (near + apart) / 2 + 0.3 * quantization
 
 
 def plain_sscd(pairs, temperature=0.2):
@@ -121,6 +134,7 @@ def greedyhash(logits, weights=WEIGHTS):
 PAIRS = {
     "DPSH": (partial(losses.dpsh_loss, similar=SIMILAR, quantization_coeff=0.3), plain_dpsh),
     "DCH": (partial(losses.dch_loss, similar=SIMILAR, gamma=3.0, quantization_coeff=0.3), plain_dch),
+    "DCHAllPairs": (partial(losses.dch_all_pairs_loss, gamma=3.0, quantization_coeff=0.3), plain_dch_all_pairs),
     "SSCD": (partial(losses.sscd_loss, temperature=0.2, koleo_coeff=0.3), plain_sscd),
 }
 SINGLE = {
@@ -205,6 +219,7 @@ def test_everything_runs_on_the_logits_device():
         for loss in (
             losses.dpsh_loss(pairs, similar, 0.1),
             losses.dch_loss(pairs, similar, 20.0, 0.1),
+            losses.dch_all_pairs_loss(pairs, 60.0, 0.1),
             losses.sscd_loss(pairs, 0.05, 30.0),
             losses.greedyhash_loss(logits, classes, torch.nn.Linear(K, NB_CLASSES, device="cuda"), 0.1),
             losses.csq_loss(logits, centres[classes], 0.1),

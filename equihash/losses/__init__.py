@@ -2,7 +2,7 @@
 
 from equihash.losses.centres import hash_centres
 from equihash.losses.csq import csq_loss
-from equihash.losses.dch import dch_loss
+from equihash.losses.dch import dch_all_pairs_loss, dch_loss
 from equihash.losses.dpsh import dpsh_loss
 from equihash.losses.greedyhash import greedyhash_loss, straight_through_signs
 from equihash.losses.hamming import hamming_loss, huber_loss
@@ -20,6 +20,7 @@ __all__ = [
     "beta_schedule",
     "covering_tuples",
     "csq_loss",
+    "dch_all_pairs_loss",
     "dch_loss",
     "dpsh_loss",
     "greedyhash_loss",
