@@ -15,6 +15,7 @@ from equihash.signatures import parameters
 
 UNSUITABLE = ("LBFGS", "SparseAdam", "ReduceLROnPlateau")  # their steps need more than the gradient
 NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315  # a, b, c of a s + b s^3 + c s^5, which takes 5 steps from (0, 1] to about 1
+NEGLIGIBLE = 1e-15  # share of a matrix's norm
 
 
 class MuonWithAuxAdam(torch.optim.Optimizer):
@@ -95,6 +96,9 @@ def orthogonalized(matrix: torch.Tensor, nb_steps: int = 5) -> torch.Tensor:
 
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = wide / (wide.norm() + 1e-7)
+    # The momentum of a unit that no longer learns shrinks for ever; CPUs multiply numbers below 1e-38 a hundred times
+    # more slowly.
+    wide = wide.masked_fill(wide.abs() < NEGLIGIBLE, 0.0)
     gram = wide @ wide.T
     product = factor = polynomial(gram)
     for _ in range(nb_steps - 1):

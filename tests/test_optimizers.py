@@ -30,6 +30,15 @@ def test_orthogonalized_keeps_the_singular_vectors_and_evens_out_the_values(shap
     torch.testing.assert_close(orthogonalized(100 * matrix), orthogonalized(matrix), rtol=0, atol=1e-4)
 
 
+def test_rows_that_hardly_move_count_as_zero():
+    """Denormal numbers would make the products slow."""
+    matrix = torch.randn(40, 60, generator=torch.Generator().manual_seed(1))
+    matrix[:10] *= 1e-38
+    found = orthogonalized(matrix)
+    assert not found[:10].any()
+    torch.testing.assert_close(found[10:], orthogonalized(matrix[10:]))
+
+
 def steps(optimizer_class, parameters, **kwargs):
     """Take five steps down a bowl, and return the parameters."""
     parameters = [nn.Parameter(parameter.clone()) for parameter in parameters]
