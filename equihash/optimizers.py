@@ -96,8 +96,7 @@ def orthogonalized(matrix: torch.Tensor, nb_steps: int = 5) -> torch.Tensor:
 
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = wide / (wide.norm() + 1e-7)
-    # The momentum of a unit that no longer learns shrinks for ever; CPUs multiply numbers below 1e-38 a hundred times
-    # more slowly.
+    # The momentum of a unit that no longer learns shrinks for ever, and CPUs are slow with numbers below 1e-38.
     wide = wide.masked_fill(wide.abs() < NEGLIGIBLE, 0.0)
     gram = wide @ wide.T
     product = factor = polynomial(gram)

@@ -11,9 +11,9 @@ from equihash.trainers.dch_trainer import DCHTrainer
 class DCHAllPairsTrainer(DCHTrainer):
     """Minimise the DCH loss of all pairs of a batch. Source: Cao et al., CVPR 2018.
 
-    It is the loss of `DCHTrainer`, estimated from a thousand times as many dissimilar pairs, among which are the rare
-    near ones that collide. Memory and time grow with the square of a micro-batch, and are small for a thousand
-    instances.
+    It is the loss of `DCHTrainer`, estimated from far more dissimilar pairs (2n (n - 1) in a micro-batch of n pairs,
+    instead of n / 2), among which are the rare near ones that collide. Memory and time grow with n^2, and are small for
+    hundreds of pairs.
 
     Parameters
     ----------
