@@ -15,7 +15,7 @@ from equihash.datasets import MnistMosaic
 from equihash.losses import hash_centres
 from equihash.models import MnistMosaicCNN
 
-MODELS = ("HashNetShannon", "DPSH", "DCH", "DCHAllPairs", "SSCD", "GreedyHash", "CSQ", "OrthoHash")
+MODELS = ("HashNetShannon", "DPSH", "DCH", "AlignUniform", "SSCD", "GreedyHash", "CSQ", "OrthoHash")
 N, K, NB_CLASSES = 6, 8, 5
 SIMILAR = torch.tensor([True, True, False, True, False, False])
 CLASSES = torch.tensor([4, 0, 2, 2, 1, 3])
@@ -69,17 +69,15 @@ def plain_dch(pairs, gamma=3.0):
     return cost + 0.3 * mean(-math.log(cauchy([abs(x) for x in h], [1] * K)) for pair in codes for h in pair)
 
 
-def plain_dch_all_pairs(pairs, gamma=3.0):
-    codes = [[[math.tanh(x) for x in z] for z in pair] for pair in pairs]
-    near = mean(math.log(1 + K / 2 * (1 - cosine(*pair)) / gamma) for pair in codes)
+def plain_align_uniform(pairs):
+    units = [[[math.tanh(x) / math.hypot(*map(math.tanh, z)) for x in z] for z in pair] for pair in pairs]
+    alignment = mean(math.dist(u, v) ** 2 for u, v in units)
     apart = mean(
-        math.log(1 + gamma / (K / 2 * (1 - cosine(g, h))))
-        for i, first in enumerate(codes) for second in codes[:i] for g in first for h in second
+        math.exp(-3.0 * math.dist(u, v) ** 2)
+        for i, first in enumerate(units) for second in units[:i] for u in first for v in second
     )  # fmt: skip
-    quantization = mean(
-        math.log(1 + K / 2 * (1 - cosine([abs(x) for x in h], [1] * K)) / gamma) for pair in codes for h in pair
-    )
-    return (near + apart) / 2 + 0.3 * quantization
+    quantization = mean(sum((abs(x) - 1 / math.sqrt(K)) ** 2 for x in u) for pair in units for u in pair)
+    return alignment + 0.2 * math.log(apart) + 0.3 * quantization
 
 
 def plain_sscd(pairs, temperature=0.2):
@@ -134,7 +132,10 @@ def greedyhash(logits, weights=WEIGHTS):
 PAIRS = {
     "DPSH": (partial(losses.dpsh_loss, similar=SIMILAR, quantization_coeff=0.3), plain_dpsh),
     "DCH": (partial(losses.dch_loss, similar=SIMILAR, gamma=3.0, quantization_coeff=0.3), plain_dch),
-    "DCHAllPairs": (partial(losses.dch_all_pairs_loss, gamma=3.0, quantization_coeff=0.3), plain_dch_all_pairs),
+    "AlignUniform": (
+        partial(losses.align_uniform_loss, uniformity_t=3.0, uniformity_coeff=0.2, quantization_coeff=0.3),
+        plain_align_uniform,
+    ),
     "SSCD": (partial(losses.sscd_loss, temperature=0.2, koleo_coeff=0.3), plain_sscd),
 }
 SINGLE = {
@@ -219,7 +220,7 @@ def test_everything_runs_on_the_logits_device():
         for loss in (
             losses.dpsh_loss(pairs, similar, 0.1),
             losses.dch_loss(pairs, similar, 20.0, 0.1),
-            losses.dch_all_pairs_loss(pairs, 60.0, 0.1),
+            losses.align_uniform_loss(pairs, 4.0, 0.03, 0.1),
             losses.sscd_loss(pairs, 0.05, 30.0),
             losses.greedyhash_loss(logits, classes, torch.nn.Linear(K, NB_CLASSES, device="cuda"), 0.1),
             losses.csq_loss(logits, centres[classes], 0.1),

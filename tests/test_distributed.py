@@ -18,7 +18,7 @@ from equihash.errors import UserError
 from equihash.evaluation.in_training import evaluate_in_training
 from equihash.models import MnistMosaicCNN
 from equihash.trainers import (
-    DCHAllPairsTrainer,
+    AlignUniformTrainer,
     GreedyHashTrainer,
     HashNetShannonTrainer,
     HashNetTrainer,
@@ -37,7 +37,7 @@ TRAINERS = {
     "HashNet": (HashNetTrainer, {}),
     "JMLH": (JMLHTrainer, {"nb_classes": 7}),
     "HashNet with the Shannon term": (HashNetShannonTrainer, {}),
-    "DCH of all pairs": (DCHAllPairsTrainer, {}),
+    "alignment and uniformity": (AlignUniformTrainer, {}),
     "SSCD": (SSCDTrainer, {}),
     "GreedyHash": (GreedyHashTrainer, {"nb_classes": 7}),
     "Muon": (HashNetTrainer, {"optim_class": "MuonWithAuxAdam"}),

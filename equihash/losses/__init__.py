@@ -1,8 +1,9 @@
 """Training losses: Shannon and Hamming (equihash functions), and those of the field that they are compared with."""
 
+from equihash.losses.align_uniform import align_uniform_loss
 from equihash.losses.centres import hash_centres
 from equihash.losses.csq import csq_loss
-from equihash.losses.dch import dch_all_pairs_loss, dch_loss
+from equihash.losses.dch import dch_loss
 from equihash.losses.dpsh import dpsh_loss
 from equihash.losses.greedyhash import greedyhash_loss, straight_through_signs
 from equihash.losses.hamming import hamming_loss, huber_loss
@@ -15,12 +16,12 @@ from equihash.losses.tuples import all_tuples, covering_tuples, training_tuples
 
 __all__ = [
     "ShannonGradient",
+    "align_uniform_loss",
     "all_tuples",
     "bernoulli_kld",
     "beta_schedule",
     "covering_tuples",
     "csq_loss",
-    "dch_all_pairs_loss",
     "dch_loss",
     "dpsh_loss",
     "greedyhash_loss",

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-# In bits: where a dissimilar pair coincides, its cost and slope would be infinite, and nearby they would be rounding.
-MINIMUM_DISTANCE = 1e-3
+MINIMUM_DISTANCE = 1e-6  # where a dissimilar pair coincides, its cost and slope would be infinite
 
 
 def dch_loss(pair_logits: Tensor, similar: Tensor, gamma: float, quantization_coeff: float) -> Tensor:
@@ -32,51 +31,10 @@ def dch_loss(pair_logits: Tensor, similar: Tensor, gamma: float, quantization_co
     -------
     scalar tensor, in nats
     """
-    codes = _unit_codes(pair_logits)
-    distances = _partner_distances(codes)
-    cross_entropy = torch.where(similar, (distances / gamma).log1p(), _apart_cost(distances, gamma))
-    return cross_entropy.mean() + quantization_coeff * _quantization_loss(codes, gamma)
-
-
-def dch_all_pairs_loss(pair_logits: Tensor, gamma: float, quantization_coeff: float) -> Tensor:
-    """`dch_loss` of all pairs of instances of a batch, as the paper has it: the partners, and the 2n (n - 1) others.
-
-    Partners are similar, all others are not. The mean over the partners and the mean over the others count equally.
-
-    Parameters
-    ----------
-    pair_logits : float tensor (n, 2, k), n >= 2
-        Two instances of one class in each row, of another class than those of the other rows.
-    gamma, quantization_coeff : float
-        See `dch_loss`.
-
-    Returns
-    -------
-    scalar tensor, in nats
-    """
-    codes = _unit_codes(pair_logits)
-    n, _, k = codes.shape
-    flat = codes.flatten(0, 1)
-    costs = _apart_cost(k / 2 * (1 - flat @ flat.T), gamma).view(n, 2, n, 2)
-    one_class = torch.eye(n, dtype=torch.bool, device=costs.device)[:, None, :, None]
-    apart = costs.masked_fill(one_class, 0.0).sum() / (4 * n * (n - 1))
-    near = (_partner_distances(codes) / gamma).log1p().mean()
-    return (near + apart) / 2 + quantization_coeff * _quantization_loss(codes, gamma)
-
-
-def _unit_codes(pair_logits):
-    return normalize(pair_logits.tanh(), dim=-1)
-
-
-def _partner_distances(codes):
-    return codes.shape[-1] / 4 * (codes[:, 0] - codes[:, 1]).square().sum(dim=-1)
-
-
-def _apart_cost(distances, gamma):
-    return (gamma / distances.clamp(min=MINIMUM_DISTANCE)).log1p()
-
-
-def _quantization_loss(codes, gamma):
-    k = codes.shape[-1]
-    softness = k / 4 * (codes.abs() - k**-0.5).square().sum(dim=-1)
-    return (softness / gamma).log1p().mean()
+    directions = normalize(pair_logits.tanh(), dim=-1)
+    k = directions.shape[-1]
+    distances = k / 4 * (directions[:, 0] - directions[:, 1]).square().sum(dim=-1)
+    softness = k / 4 * (directions.abs() - k**-0.5).square().sum(dim=-1)
+    apart = (gamma / distances.clamp(min=MINIMUM_DISTANCE)).log1p()
+    cross_entropy = torch.where(similar, (distances / gamma).log1p(), apart)
+    return cross_entropy.mean() + quantization_coeff * (softness / gamma).log1p().mean()
