@@ -56,7 +56,7 @@ TRAINER_KWARGS = {
     "HashNetShannon": {"alpha": 0.05, "shannon_lambda": 0.0001},
     "DPSH": {"quantization_coeff": 0.1},
     "DCH": {"gamma": 20.0, "quantization_coeff": 0.1},
-    "AlignUniform": {"uniformity_t": 4.0, "uniformity_coeff": 0.03, "quantization_coeff": 0.1},
+    "AlignUniform": {"uniformity_t": 5.0, "uniformity_coeff": 0.04, "quantization_coeff": 0.1},
     "SSCD": {"temperature": 0.05, "koleo_coeff": 30.0},
     "GreedyHash": {"nb_classes": 10000, "quantization_coeff": 0.1},
     "CSQ": {"nb_classes": 10000, "quantization_coeff": 0.0001},

@@ -33,8 +33,8 @@ class AlignUniformTrainer(Trainer):
         self,
         network: Network,
         loader: Dataset,
-        uniformity_t: float = 4.0,
-        uniformity_coeff: float = 0.03,
+        uniformity_t: float = 5.0,
+        uniformity_coeff: float = 0.04,
         quantization_coeff: float = 0.1,
         **kwargs,
     ):
