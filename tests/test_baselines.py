@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from equihash import losses, trainers
 from equihash.datasets import MnistMosaic
+from equihash.errors import UserError
 from equihash.losses import hash_centres
 from equihash.models import MnistMosaicCNN
 
@@ -186,6 +187,12 @@ def test_losses_and_gradients_are_finite(name, value):
         loss = LOSSES[name][0](logits)
         (gradient,) = torch.autograd.grad(loss, logits)
         assert loss.isfinite() and gradient.isfinite().all()
+
+
+def test_uniformity_needs_two_classes():
+    loader = MnistMosaic(REPOSITORY / "data" / "datasets" / "Mnist" / "mnist.hdf5", size=1, seed=0)
+    with pytest.raises(UserError, match="size must be at least 2"):
+        trainers.AlignUniformTrainer(MnistMosaicCNN(k=16), loader)
 
 
 def test_bits_are_signs_exactly():

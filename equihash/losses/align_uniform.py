@@ -1,5 +1,5 @@
 """Alignment and uniformity: Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and
-Uniformity on the Hypersphere", ICML 2020; with the soft bits of DCH.
+Uniformity on the Hypersphere", ICML 2020, for bits.
 """
 
 import math
@@ -21,12 +21,12 @@ def align_uniform_loss(
         uniformity = log of the mean of exp(-t |u_i - u_j|^2) over all i and j of different classes,
         quantization = mean of | |u_i| - 1 / sqrt(k) |^2,
 
-    and the cost is alignment + uniformity_coeff * uniformity + quantization_coeff * quantization. The last one is not
-    in the paper.
+    and the cost is alignment + uniformity_coeff * uniformity + quantization_coeff * quantization. The paper has no
+    tanh and no quantization, and its pairs of the uniformity may be of one class.
 
-    Multi-probing looks up a code at Hamming distance d with a probability that falls about exponentially with d. So
-    does a pair's share in the uniformity, by exp(-4 t / k) a bit: it is the logarithm of the rate of collisions, and
-    the few near pairs of a batch have most of its gradient.
+    Why it suits multi-probing: a code at Hamming distance d is looked up with a probability that falls exponentially
+    with d, and so does a pair's share in the uniformity, by exp(-4 t / k) a bit. The uniformity stands for the
+    logarithm of the rate of collisions.
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ def align_uniform_loss(
     alignment = (codes[:, 0] - codes[:, 1]).square().sum(dim=-1).mean()
     flat = codes.flatten(0, 1)
     exponents = 2 * uniformity_t * (flat @ flat.T - 1)
-    one_class = torch.eye(n, dtype=torch.bool, device=codes.device).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    classes = torch.arange(2 * n, device=codes.device) // 2
+    one_class = classes[:, None] == classes
     uniformity = exponents.masked_fill(one_class, -torch.inf).flatten().logsumexp(0) - math.log(4 * n * (n - 1))
     quantization = (codes.abs() - k**-0.5).square().sum(dim=-1).mean()
     return alignment + uniformity_coeff * uniformity + quantization_coeff * quantization

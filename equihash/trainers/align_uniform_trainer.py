@@ -1,17 +1,19 @@
-"""AlignUniform: a class lies together, and the nearest of the other classes keep away."""
+"""AlignUniform: the instances of a class lie together; other classes, above all the nearest, keep away."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from equihash.datasets import Dataset
+from equihash.errors import UserError
 from equihash.losses import align_uniform_loss
 from equihash.models import Network
 from equihash.trainers.trainer import Trainer
 
 
 class AlignUniformTrainer(Trainer):
-    """Minimise the alignment and uniformity loss of pairs of one class. Source: Wang and Isola, ICML 2020.
+    """Minimise the alignment and uniformity loss of pairs of one class. Source: after Wang and Isola,
+    ICML 2020.
 
     All instances of a micro-batch are compared, in memory and time that grow with the square of their number.
 
@@ -39,6 +41,8 @@ class AlignUniformTrainer(Trainer):
         **kwargs,
     ):
         super().__init__(network, loader, **kwargs)
+        if loader.size < 2:
+            raise UserError("AlignUniform compares the classes of a batch: loader_kwargs:size must be at least 2")
         self.uniformity_t, self.uniformity_coeff = uniformity_t, uniformity_coeff
         self.quantization_coeff = quantization_coeff
 
