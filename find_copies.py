@@ -34,7 +34,9 @@ def parse_arguments():
     parser.add_argument("-i", "--variant_id", type=int, metavar="N", help="row of the variant table, from 0")
     parser.add_argument("-l", "--load_checkpoint", type=int, metavar="STEP", help="use this checkpoint")
     parser.add_argument("--nb_lookups", type=int, default=1, metavar="N", help="lookups per picture, by multi-probing")
-    parser.add_argument("--query", type=Path, nargs="+", metavar="FILE", help="find only the copies of these pictures")
+    parser.add_argument(
+        "--query", type=Path, nargs="+", action="extend", metavar="FILE", help="find only the copies of these pictures"
+    )
     add_device_argument(parser)
     return parser.parse_args()
 

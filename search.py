@@ -24,9 +24,13 @@ def parse_arguments():
     parser = argument_parser(__doc__)
     add_experiment_arguments(parser)
     queries = parser.add_mutually_exclusive_group(required=True)
-    queries.add_argument("--id", type=int, nargs="+", default=[], metavar="N", help="items of the database, from 0")
+    queries.add_argument(
+        "--id", type=int, nargs="+", action="extend", default=[], metavar="N", help="items of the database, from 0"
+    )
     queries.add_argument("--label", type=int, nargs="+", metavar="N", help="a class: its bank images, row by row")
-    queries.add_argument("--picture", type=Path, nargs="+", default=[], metavar="FILE", help="pictures of mosaics")
+    queries.add_argument(
+        "--picture", type=Path, nargs="+", action="extend", default=[], metavar="FILE", help="pictures of mosaics"
+    )
     parser.add_argument("--nb_lookups", type=int, default=1, metavar="N", help="lookups per query, by multi-probing")
     add_device_argument(parser)
     return parser.parse_args()

@@ -52,7 +52,9 @@ def parse_arguments():
     parser = argument_parser(__doc__)
     add_experiment_arguments(parser, database=False, all_rows=True)
     parser.add_argument("-l", "--load_checkpoint", type=int, metavar="STEP", help="go on from this checkpoint")
-    parser.add_argument("-p", "--checkpoints", type=int, nargs="+", default=[], metavar="STEP", help="steps to keep")
+    parser.add_argument(
+        "-p", "--checkpoints", type=int, nargs="+", action="extend", default=[], metavar="STEP", help="steps to keep"
+    )
     parser.add_argument("-f", "--force_load", action="store_true", help="go on though the configurations differ")
     add_device_argument(parser)
     add_precision_argument(parser)
@@ -63,7 +65,13 @@ def parse_arguments():
     parser.add_argument("--database_name", metavar="NAME", help="encode, index and evaluate this database at the end")
     add_which_argument(parser)
     parser.add_argument(
-        "-a", "--args", nargs="+", default=[], metavar="KEY:SUB:VALUE", help="override values of the configuration"
+        "-a",
+        "--args",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY:SUB:VALUE",
+        help="override values of the configuration",
     )
     parser.add_argument("--show_config", action="store_true", help="print the merged configuration and exit")
     return parser.parse_args()

@@ -221,6 +221,12 @@ def test_an_override_changes_a_class(workspace, order):
     workspace.refuse([*command, *words, "network_kwargs:initial_spread:0.5"], "unknown key", "initial_spread")
 
 
+def test_overrides_can_be_given_one_by_one(workspace):
+    options = ["--show_config", "-a", "nb_steps:7", "-a", "seed:8", "network_kwargs:k:16"]
+    config = json.loads(workspace.check(["train.py", "FastMnistMosaic", "HashNet", *options]))
+    assert (config["nb_steps"], config["seed"], config["network_kwargs"]["k"]) == (7, 8, 16)
+
+
 def test_a_row_of_a_table_changes_a_class(configs):
     rows = [["network_kwargs:version", "name", "network_class"], [34, "a", "MnistResNet"], [34, "b", "MnistResnet"]]
     (configs / "HashNet" / "networks.json").write_text(json.dumps(rows))

@@ -12,8 +12,7 @@ from equihash.trainers.trainer import Trainer
 
 
 class AlignUniformTrainer(Trainer):
-    """Minimise the alignment and uniformity loss of pairs of one class. Source: after Wang and Isola,
-    ICML 2020.
+    """Minimise the alignment and uniformity loss of pairs of one class. Source: Wang and Isola, ICML 2020.
 
     All instances of a micro-batch are compared, in memory and time that grow with the square of their number.
 
